@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * log: lines for people on stderr, as text or JSON, one write(2) each.
+ *
+ * Library code never logs: it fills a df_fail. Only cli/, coordinator/control and worker/link do.
+ * Document text, keys and headers never go into a log line. Thread-safe after df_log_setup().
+ */
+#ifndef DF_BASE_LOG_H
+#define DF_BASE_LOG_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+enum df_log_level { DF_LOG_ERROR, DF_LOG_WARN, DF_LOG_INFO, DF_LOG_DEBUG };
+enum df_log_format { DF_LOG_TEXT, DF_LOG_JSON };
+
+/* `who` (static storage) is the process's part of the line: "docflume", "worker 3". */
+void df_log_setup(enum df_log_level max_level, enum df_log_format format, const char *who);
+bool df_log_on(enum df_log_level level);
+void df_log(enum df_log_level level, const char *fmt, ...) DF_PRINTF(2, 3);
+
+/* Called with the mutex held before and after each line, so that a progress bar can step aside; NULL to remove. */
+void df_log_set_bar(void (*hide)(void), void (*show)(void));
+
+#define df_error(...) df_log(DF_LOG_ERROR, __VA_ARGS__)
+#define df_warn(...) df_log(DF_LOG_WARN, __VA_ARGS__)
+#define df_info(...) df_log(DF_LOG_INFO, __VA_ARGS__)
+#define df_debug(...) df_log(DF_LOG_DEBUG, __VA_ARGS__)
+
+#endif
