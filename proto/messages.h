@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/str.h"
 
 #define DF_PROTO_VERSION 1
@@ -61,12 +62,6 @@ struct df_notice {
 	uint32_t state; /* enum df_run_state */
 	uint64_t nonce;
 	struct df_str reason;
-};
-
-/* A file as it was enumerated; a worker checks it before and after reading. */
-struct df_file_id {
-	uint64_t dev, ino, size_bytes;
-	int64_t mtime_ns;
 };
 
 struct df_segment {

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * heritage: what a local child process inherits, by descriptor, so that it can work at once.
+ *
+ * Descriptor 3 is the heritage (a sealed memory file: a JSON object, format_version first), 4 the child's slot (shared memory
+ * that outlives it). Descriptor 0 is the run's stdin for the reader that reads it, and /dev/null otherwise.
+ */
+#ifndef DF_PROTO_HERITAGE_H
+#define DF_PROTO_HERITAGE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/str.h"
+#include "proto/messages.h"
+
+#define DF_HERITAGE_VERSION 1
+#define DF_HERITAGE_FD 3
+#define DF_SLOT_FD 4
+
+struct df_heritage {
+	uint32_t epoch;
+	uint64_t lane;
+	uint64_t nonce;
+	uint32_t role;	     /* enum df_role */
+	uint32_t number;     /* for names in logs: worker 1, 2, ... */
+	uint32_t parent_pid; /* the coordinator; a child that finds another parent leaves */
+	struct df_str lane_endpoint, control_endpoint, bulk_endpoint, notices_endpoint, results_endpoint;
+	/* what the run was asked to do */
+	struct df_str pipeline; /* canonical text */
+	struct df_str id_key, text_key;
+	struct df_str model_dir; /* empty: the cache */
+	uint64_t max_record;
+	double sample;
+	uint64_t sample_seed;
+	bool want[DF_N_OUTPUT];
+	bool embed_in_rows; /* vectors go into JSONL rows as "embedding" */
+	bool f16;
+	uint32_t zstd;	    /* level; 0: no */
+	uint32_t log_level, log_format;
+};
+
+/* A memory file with the heritage in it; *ret_fd is close-on-exec. */
+enum df_err df_heritage_write(const struct df_heritage *h, int *ret_fd, struct df_fail *fail) DF_MUST_CHECK;
+/* Strings from `arena`. DF_ERR_VERSION, DF_ERR_CORRUPT. */
+enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage *ret_h, struct df_fail *fail) DF_MUST_CHECK;
+
+/*
+ * The slot: who is to blame when the process dies, and that it is alive. Written by the child's compute thread (the counter by
+ * its link thread), read by the coordinator after the process was reaped. `seq` is odd while the fields change.
+ */
+struct df_slot {
+	atomic_uint_fast64_t seq;
+	atomic_uint_fast64_t alive; /* rises while the link thread runs */
+	atomic_uint_fast64_t computing; /* 1 between begin and end */
+	atomic_uint_fast64_t lease;
+	atomic_uint_fast64_t source;
+	atomic_uint_fast64_t offset;   /* of the first record in work */
+	atomic_uint_fast64_t n_record; /* of the batch */
+	atomic_uint_fast64_t alone;    /* one record, alone in its lease */
+	atomic_uint_fast64_t since_ns; /* CLOCK_MONOTONIC */
+};
+
+enum df_err df_slot_create(struct df_slot **ret_slot, int *ret_fd, struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_slot_map(int fd, struct df_slot **ret_slot, struct df_fail *fail) DF_MUST_CHECK;
+void df_slot_unmap(struct df_slot **slot);
+
+void df_slot_begin(struct df_slot *s, uint64_t lease, struct df_record_id first, uint64_t n_record, bool alone,
+		   uint64_t now_ns);
+void df_slot_end(struct df_slot *s);
+
+#endif
