@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * dispatch: which cells go to which lane, when, and again. A pure state machine of the control thread: every decision is
+ * a function of the calls made and the times given; no I/O, no clocks, no processes.
+ *
+ * PENDING cells are of three sorts: *redo* (lost with a lane; first), cells that readers delivered, and *fresh* cells of plain files
+ * behind a cursor. A lease is sized to about target_ms of work by a running mean of what results cost, within the limits
+ * of base/limits.h. A suspect cell is leased alone, to a lane that holds nothing else.
+ */
+#ifndef DF_COORDINATOR_DISPATCH_H
+#define DF_COORDINATOR_DISPATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "coordinator/grid.h"
+#include "proto/blob.h"
+
+struct df_dispatch;
+
+struct df_dispatch_config {
+	struct df_grid *grid;	  /* not owned; outlives the dispatch */
+	uint64_t target_ns;	  /* work per lease */
+	uint64_t lease_bytes_max; /* input bytes of one lease */
+	uint32_t credits;	  /* leases a lane may hold */
+	uint64_t window_bytes;	  /* -k: input bytes leased and not yet written out; 0: no order kept */
+	uint32_t n_lane_hint;	  /* workers: the tail is cut finer so that all end together */
+};
+
+/* A lease as it is sent. Owned by the dispatch until seen, failed or retired. */
+struct df_lease {
+	uint64_t id, lane;
+	uint32_t flags;		  /* DF_LEASE_ALONE, DF_LEASE_REDO */
+	struct df_cells *cells;	  /* n_cells runs, each of one source */
+	size_t n_cells, cap_cells;
+	struct df_blob **blob;	  /* readers' cells, in order; owned */
+	size_t n_blob, cap_blob;
+	uint64_t bytes;		  /* input bytes */
+	uint64_t sent_ns;
+	uint32_t attempts;	  /* failures so far of the unluckiest cell in it */
+};
+
+/* What a dead worker's blame slot said. */
+struct df_blame {
+	bool crashed;	/* died of a signal that a document can cause, or of the run's own deadline */
+	bool computing; /* the slot was in use */
+	bool alone;	/* a single record was in work, alone in its lease */
+	uint64_t lease;
+	struct df_record_id record; /* the first of the batch */
+};
+
+enum df_err df_dispatch_create(const struct df_dispatch_config *config, struct df_dispatch **ret_dispatch) DF_MUST_CHECK;
+void df_dispatch_destroy(struct df_dispatch **dispatch);
+
+enum df_err df_dispatch_add_lane(struct df_dispatch *d, uint64_t lane) DF_MUST_CHECK;
+
+/* The next lease for a lane; DF_ERR_AGAIN: no credit, or nothing to do now. */
+enum df_err df_dispatch_next(struct df_dispatch *d, uint64_t lane, uint64_t now_ns, const struct df_lease **ret_lease)
+	DF_MUST_CHECK;
+
+/* The sink has the whole result; busy_ns is what the worker says it cost. Unknown leases are ignored. */
+void df_dispatch_seen(struct df_dispatch *d, uint64_t lane, uint64_t lease, uint64_t busy_ns);
+/* -k: rows of these cells are written out; the window moves. */
+void df_dispatch_written(struct df_dispatch *d, struct df_cells cells);
+/* -k: the sink holds this many result bytes back; above the window's cap nothing fresh is leased. */
+void df_dispatch_set_held(struct df_dispatch *d, uint64_t held_bytes);
+
+/* The worker could not answer. Cells go back to pending; *ret_attempts counts their failures (the caller gives up at 3). */
+enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t lease, uint32_t *ret_attempts) DF_MUST_CHECK;
+/* Drop a failed source's pending cells (df_grid_fail was called). */
+void df_dispatch_drop_source(struct df_dispatch *d, uint32_t source);
+
+/* The lane is gone and fenced at the sink: what it held is pending again. A strike that makes a record poison is reported
+ * in *ret_poisoned (true) and *ret_record. */
+enum df_err df_dispatch_retire(struct df_dispatch *d, uint64_t lane, const struct df_blame *blame, bool *ret_poisoned,
+			       struct df_record_id *ret_record) DF_MUST_CHECK;
+
+/* A reader's cell arrived; takes over the reference. */
+enum df_err df_dispatch_cell(struct df_dispatch *d, uint32_t source, uint64_t cell, struct df_blob *blob) DF_MUST_CHECK;
+/* -k: the source whose cells are leased now; readers of later ones must wait. UINT32_MAX without -k. */
+uint32_t df_dispatch_turn(const struct df_dispatch *d);
+uint64_t df_dispatch_reader_bytes(const struct df_dispatch *d); /* readers' bytes held: pending and leased */
+
+enum df_err df_dispatch_add_poison(struct df_dispatch *d, struct df_record_id record) DF_MUST_CHECK;
+/* The poison records that lie in a lease's sources, for the message; at most DF_POISON_PER_LEASE. */
+size_t df_dispatch_poison(const struct df_dispatch *d, const struct df_lease *lease, struct df_record_id *ret_record);
+
+uint32_t df_dispatch_held(const struct df_dispatch *d, uint64_t lane); /* leases of one lane */
+uint32_t df_dispatch_n_leased(const struct df_dispatch *d);	       /* of all lanes */
+/* Nothing pending and nothing leased: what remains is waiting for readers or for the disk. */
+bool df_dispatch_idle(const struct df_dispatch *d);
+uint64_t df_dispatch_strikes(const struct df_dispatch *d);
+
+#endif
