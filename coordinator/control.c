@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * control: peers come and go, leases flow, sources end.
+ *
+ * DESIGN. Every call ends in step(): assign sources to idle readers, give reader credits, feed workers, and see whether the run
+ * is over. Nothing else decides. A lane's death is handled in two moves: on_exit() asks the sink to fence it; the FENCED event
+ * puts its leases back and spawns a successor. Between the two the peer is FENCING and gets nothing.
+ */
+#include "coordinator/control.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "coordinator/intake.h"
+#include "coordinator/peers.h"
+
+struct df_control {
+	struct df_control_config config;
+	struct df_dispatch *dispatch;
+	struct df_intake *intake;
+	struct df_peers peers;
+	uint32_t next_lane;
+	uint32_t barren; /* workers that died in a row without finishing a lease */
+	bool stopping, finishing, sink_over;
+	uint64_t stop_deadline_ns;
+	enum df_outcome outcome;
+	struct df_fail fail;
+	struct df_control_stats stats;
+	struct df_arena scratch;
+	bool retry_soon; /* a send met a full or unconnected lane */
+};
+
+static void fail_run(struct df_control *c, const struct df_fail *fail)
+{
+	if (c->outcome != DF_OUTCOME_RUNNING)
+		return;
+	c->outcome = DF_OUTCOME_FAILED;
+	c->fail = *fail;
+}
+
+static bool check(struct df_control *c, enum df_err err, const char *what)
+{
+	struct df_fail fail;
+	if (err == DF_OK)
+		return true;
+	(void)df_fail(&fail, err, "the coordinator cannot %s: %s", what, df_err_name(err));
+	fail_run(c, &fail);
+	return false;
+}
+
+/* ------------------------------------------------------------------ life */
+
+enum df_err df_control_create(const struct df_control_config *config, const struct df_recovered *recovered,
+			      struct df_control **ret_control)
+{
+	struct df_control *c = calloc(1, sizeof(*c));
+	if (!c)
+		return DF_ERR_NOMEM;
+	c->config = *config;
+	df_arena_init(&c->scratch, 64U << 20, 1U << 20);
+	struct df_dispatch_config d = {
+		.grid = config->grid,
+		.target_ns = DF_LEASE_TARGET_MS * DF_MS,
+		.lease_bytes_max = DF_LEASE_BYTES_MAX,
+		.credits = DF_LANE_CREDITS,
+		.window_bytes = config->ordered ? DF_ORDER_WINDOW_BYTES : 0,
+		.n_lane_hint = config->n_worker,
+	};
+	enum df_err err = df_dispatch_create(&d, &c->dispatch);
+	if (err == DF_OK)
+		err = df_intake_create(&c->config, c->dispatch, recovered, &c->intake);
+	for (size_t i = 0; err == DF_OK && i < recovered->n_poison; i++)
+		err = df_dispatch_add_poison(c->dispatch, recovered->poison[i]);
+	for (uint32_t i = 0; i < config->grid->n_source; i++)
+		if (config->grid->source[i].kind != DF_SOURCE_READER)
+			c->stats.bytes_total += config->grid->source[i].size_bytes;
+	if (err != DF_OK) {
+		df_control_destroy(&c);
+		return err;
+	}
+	*ret_control = c;
+	return DF_OK;
+}
+
+void df_control_destroy(struct df_control **control)
+{
+	struct df_control *c = *control;
+	if (!c)
+		return;
+	df_intake_destroy(&c->intake);
+	df_dispatch_destroy(&c->dispatch);
+	df_peers_release(&c->peers);
+	df_arena_release(&c->scratch);
+	free(c);
+	*control = NULL;
+}
+
+static void order(struct df_control *c, struct df_order o)
+{
+	c->config.effects.order(c->config.effects.self, &o);
+}
+
+static void spawn(struct df_control *c, enum df_role role, uint64_t now_ns)
+{
+	struct df_fail fail;
+	uint64_t lane = df_lane_id(c->config.epoch, ++c->next_lane);
+	if (c->next_lane >= 1U << 20) {
+		(void)df_fail(&fail, DF_ERR_LIMIT, "a million workers were started in one life of the coordinator; start the same command again");
+		fail_run(c, &fail);
+		return;
+	}
+	if (!check(c, df_peers_add(&c->peers, lane, role, now_ns), "add a lane"))
+		return;
+	order(c, (struct df_order){.type = DF_ORDER_LANE, .lane = lane});
+	if (c->config.effects.spawn(c->config.effects.self, role, lane, &fail) != DF_OK)
+		fail_run(c, &fail);
+}
+
+static void step(struct df_control *c, uint64_t now_ns);
+
+void df_control_start(struct df_control *c, uint64_t now_ns)
+{
+	uint32_t n_reader = df_intake_readers_wanted(c->intake);
+	bool work = !df_dispatch_idle(c->dispatch) || n_reader;
+	for (uint32_t i = 0; i < n_reader && c->outcome == DF_OUTCOME_RUNNING; i++)
+		spawn(c, DF_ROLE_READER, now_ns);
+	for (uint32_t i = 0; work && i < c->config.n_worker && c->outcome == DF_OUTCOME_RUNNING; i++)
+		spawn(c, DF_ROLE_WORKER, now_ns);
+	step(c, now_ns);
+}
+
+/* ------------------------------------------------------------------ feeding workers */
+
+static void fill_segment(struct df_control *c, struct df_cells cells, struct df_segment *seg)
+{
+	const struct df_source *src = &c->config.dataset->source[cells.source];
+	const struct df_grid_source *g = &c->config.grid->source[cells.source];
+	*seg = (struct df_segment){
+		.cells = cells,
+		.kind = g->kind,
+		.cell_bytes = c->config.grid->cell_bytes,
+		.path = g->kind == DF_SOURCE_READER ? DF_STR("") : df_str_from(src->path),
+		.name = df_str_from(src->name),
+		.id = src->id,
+	};
+	if (g->kind != DF_SOURCE_READER)
+		df_grid_bytes(c->config.grid, cells, &seg->start, &seg->end);
+}
+
+static enum df_err send_lease(struct df_control *c, const struct df_lease *lease)
+{
+	df_arena_reset(&c->scratch);
+	struct df_msg msg = {.type = DF_MSG_LEASE, .epoch = c->config.epoch, .lane = lease->lane, .lease = lease->id};
+	struct df_lease_msg *m = &msg.lease_msg;
+	m->flags = lease->flags;
+	m->segment = df_arena_array(&c->scratch, lease->n_cells, sizeof(*m->segment));
+	m->poison = df_arena_array(&c->scratch, DF_POISON_PER_LEASE, sizeof(*m->poison));
+	if (!m->segment || !m->poison)
+		return DF_ERR_NOMEM;
+	for (size_t i = 0; i < lease->n_cells; i++)
+		fill_segment(c, lease->cells[i], &m->segment[i]);
+	m->n_segment = lease->n_cells;
+	m->n_poison = df_dispatch_poison(c->dispatch, lease, m->poison);
+	return c->config.effects.send(c->config.effects.self, lease->lane, &msg, lease->blob, lease->n_blob);
+}
+
+static void feed(struct df_control *c, struct df_peer *p, uint64_t now_ns)
+{
+	while (c->outcome == DF_OUTCOME_RUNNING) {
+		if (!p->unsent && !c->stopping) {
+			enum df_err err = df_dispatch_next(c->dispatch, p->lane, now_ns, &p->unsent);
+			if (err != DF_ERR_AGAIN && !check(c, err, "make a lease"))
+				return;
+		}
+		if (!p->unsent)
+			return;
+		enum df_err err = send_lease(c, p->unsent);
+		if (err == DF_ERR_AGAIN) {
+			c->retry_soon = true;
+			return;
+		}
+		if (!check(c, err, "send a lease"))
+			return;
+		c->stats.leases++;
+		c->stats.redone += (p->unsent->flags & DF_LEASE_REDO) != 0;
+		p->unsent = NULL;
+	}
+}
+
+/* ------------------------------------------------------------------ the end */
+
+static bool work_left(const struct df_control *c)
+{
+	if (c->stopping)
+		return df_dispatch_n_leased(c->dispatch) != 0;
+	return !df_dispatch_idle(c->dispatch) || !df_intake_ended(c->intake);
+}
+
+static void finish(struct df_control *c)
+{
+	bool complete = df_intake_ended(c->intake) && df_dispatch_idle(c->dispatch);
+	c->finishing = true;
+	order(c, (struct df_order){.type = DF_ORDER_FINISH, .n = complete});
+}
+
+static void step(struct df_control *c, uint64_t now_ns)
+{
+	struct df_fail fail = {0};
+	c->retry_soon = false;
+	if (c->outcome != DF_OUTCOME_RUNNING || c->finishing)
+		return;
+	for (size_t i = 0; i < c->peers.n; i++) {
+		struct df_peer *p = &c->peers.item[i];
+		if (p->state == DF_PEER_READY && p->role == DF_ROLE_READER && !c->stopping)
+			c->retry_soon |= df_intake_feed(c->intake, p->lane) == DF_ERR_AGAIN;
+		else if (p->state == DF_PEER_READY && p->role == DF_ROLE_WORKER)
+			feed(c, p, now_ns);
+	}
+	if (df_intake_failed(c->intake, &fail))
+		fail_run(c, &fail);
+	if (c->outcome == DF_OUTCOME_RUNNING && (!work_left(c) || (c->stopping && now_ns >= c->stop_deadline_ns)))
+		finish(c);
+}
+
+void df_control_tick(struct df_control *c, uint64_t now_ns)
+{
+	for (size_t i = 0; i < c->peers.n; i++) {
+		struct df_peer *p = &c->peers.item[i];
+		bool silent = p->state == DF_PEER_READY && now_ns > p->heard_ns + DF_SILENT_MS * DF_MS;
+		bool late = p->state == DF_PEER_STARTING && now_ns > p->heard_ns + 6 * DF_SILENT_MS * DF_MS;
+		if (!silent && !late)
+			continue;
+		df_warn("%s on lane %llu has been silent for %d s; replacing it", df_peer_word(p->role),
+			(unsigned long long)p->lane, (silent ? 1 : 6) * DF_SILENT_MS / 1000);
+		p->heard_ns = now_ns;
+		c->config.effects.kill(c->config.effects.self, p->lane, SIGKILL); /* on_exit does the rest */
+	}
+	step(c, now_ns);
+}
+
+void df_control_stop(struct df_control *c, const char *reason, uint64_t now_ns)
+{
+	if (c->stopping)
+		return;
+	c->stopping = true;
+	c->stop_deadline_ns = now_ns + c->config.grace_ns;
+	df_info("%s: finishing what is in work", reason);
+	step(c, now_ns);
+}
+
+/* ------------------------------------------------------------------ messages */
+
+static void on_hello(struct df_control *c, const struct df_msg *msg, uint64_t now_ns)
+{
+	struct df_peer *p = df_peers_find(&c->peers, msg->lane);
+	if (!p || p->state == DF_PEER_FENCING) {
+		c->stats.stale++;
+		return;
+	}
+	p->heard_ns = now_ns;
+	p->peak_rss_bytes = msg->hello.peak_rss_bytes;
+	if (p->state == DF_PEER_STARTING) {
+		p->state = DF_PEER_READY;
+		if (p->role == DF_ROLE_WORKER && !check(c, df_dispatch_add_lane(c->dispatch, p->lane), "add a lane"))
+			return;
+	}
+	if (p->role == DF_ROLE_WORKER)
+		order(c, (struct df_order){.type = DF_ORDER_HELLO, .lane = p->lane, .n = msg->hello.sent});
+}
+
+void df_control_on_message(struct df_control *c, struct df_frames *frames, uint64_t now_ns)
+{
+	struct df_msg msg;
+	struct df_str header = {frames->header->p, frames->header->n};
+	df_arena_reset(&c->scratch);
+	if (df_msg_unpack(header, &c->scratch, &msg, NULL) != DF_OK || msg.epoch != c->config.epoch) {
+		c->stats.stale++;
+		return;
+	}
+	if (msg.type == DF_MSG_HELLO)
+		on_hello(c, &msg, now_ns);
+	else if (msg.type == DF_MSG_CELLS || msg.type == DF_MSG_SOURCE_END)
+		check(c, df_intake_on_message(c->intake, &msg, frames), "take a reader's cells");
+	else
+		c->stats.stale++;
+	step(c, now_ns);
+}
+
+/* ------------------------------------------------------------------ deaths */
+
+static const char *how(int exit_code, int sig, char *z, size_t n)
+{
+	if (sig)
+		(void)snprintf(z, n, "was ended by signal %d (%s)", sig, strsignal(sig));
+	else
+		(void)snprintf(z, n, "exited with code %d", exit_code);
+	return z;
+}
+
+void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int sig, const struct df_blame *blame,
+			uint64_t now_ns)
+{
+	char z[96];
+	struct df_peer *p = df_peers_find(&c->peers, lane);
+	if (!p || p->state == DF_PEER_FENCING)
+		return;
+	c->stats.deaths++;
+	p->state = DF_PEER_FENCING;
+	p->blame = *blame;
+	p->unsent = NULL;
+	p->exit_code = exit_code;
+	if (!c->finishing && c->outcome == DF_OUTCOME_RUNNING)
+		df_warn("a %s (lane %llu) %s; what it held is done again", df_peer_word(p->role), (unsigned long long)lane,
+			how(exit_code, sig, z, sizeof(z)));
+	c->barren = p->n_finished ? 0 : c->barren + 1;
+	c->config.effects.close_lane(c->config.effects.self, lane);
+	order(c, (struct df_order){.type = DF_ORDER_FENCE, .lane = lane});
+	step(c, now_ns);
+}
+
+static void give_up_if_barren(struct df_control *c, const struct df_peer *p)
+{
+	struct df_fail fail;
+	/* a crash over a document is dealt with by strikes; only deaths without a document in work count here */
+	if (p->blame.computing || c->barren < DF_SPAWN_FAILURES_MAX + c->config.n_worker)
+		return;
+	(void)df_fail(&fail, DF_ERR_CHILD,
+		      "%u %s processes in a row died before they finished anything (the last exit code was %d); see the messages above",
+		      c->barren, df_peer_word(p->role), p->exit_code);
+	fail_run(c, &fail);
+}
+
+static void on_fenced(struct df_control *c, uint64_t lane, uint64_t now_ns)
+{
+	struct df_peer *p = df_peers_find(&c->peers, lane);
+	if (!p)
+		return;
+	struct df_peer gone = *p;
+	df_peers_remove(&c->peers, lane);
+	if (gone.role == DF_ROLE_WORKER) {
+		bool poisoned = false;
+		struct df_record_id record = {0};
+		if (!check(c, df_dispatch_retire(c->dispatch, lane, &gone.blame, &poisoned, &record), "take back leases"))
+			return;
+		if (poisoned) {
+			c->stats.poisoned++;
+			df_warn("the record at byte %llu of '%s' ended %d workers; it will be rejected",
+				(unsigned long long)record.offset, c->config.dataset->source[record.source].name, DF_STRIKES_MAX);
+			order(c, (struct df_order){.type = DF_ORDER_POISON, .record = record});
+		}
+	} else {
+		df_intake_reader_died(c->intake, lane);
+	}
+	give_up_if_barren(c, &gone);
+	bool needed = gone.role == DF_ROLE_WORKER ? work_left(c) : df_intake_readers_wanted(c->intake) > 0;
+	if (needed && !c->stopping && !c->finishing && c->outcome == DF_OUTCOME_RUNNING)
+		spawn(c, gone.role, now_ns);
+}
+
+/* ------------------------------------------------------------------ the sink's events */
+
+static bool is_source_error(enum df_err err)
+{
+	return err == DF_ERR_IO || err == DF_ERR_NOT_FOUND || err == DF_ERR_CHANGED || err == DF_ERR_CORRUPT;
+}
+
+static void on_failed(struct df_control *c, const struct df_event *e)
+{
+	struct df_fail fail;
+	uint32_t attempts = 0;
+	const char *why = e->message ? e->message : df_err_name(e->err);
+	struct df_grid *g = c->config.grid;
+	bool of_source = is_source_error(e->err) && e->source < g->n_source && g->source[e->source].kind != DF_SOURCE_READER;
+	if (of_source && !g->source[e->source].failed) {
+		df_warn("%s; the rest of this input is left out", why);
+		c->stats.source_errors++;
+		df_grid_fail(g, e->source);
+		df_dispatch_drop_source(c->dispatch, e->source);
+		order(c, (struct df_order){.type = DF_ORDER_SOURCE,
+					   .source = {.source = e->source,
+						      .ended = true,
+						      .err = e->err,
+						      .n_cell = g->source[e->source].n_cell,
+						      .message = {df_str_dup(df_str_from(why)), strlen(why)}}});
+	}
+	if (df_dispatch_failed(c->dispatch, e->lane, e->lease, &attempts) != DF_OK)
+		return;
+	if (of_source || attempts < DF_STRIKES_MAX)
+		return;
+	(void)df_fail(&fail, e->err, "%s", why);
+	fail_run(c, &fail);
+}
+
+static void on_seen(struct df_control *c, const struct df_event *e)
+{
+	struct df_peer *p = df_peers_find(&c->peers, e->lane);
+	struct df_tally *t = &c->stats.tally;
+	df_dispatch_seen(c->dispatch, e->lane, e->lease, e->busy_ns);
+	df_dispatch_set_held(c->dispatch, e->held_bytes);
+	if (p)
+		p->n_finished++;
+	c->barren = 0;
+	t->in += e->tally.in;
+	t->out += e->tally.out;
+	t->filtered += e->tally.filtered;
+	t->rejected += e->tally.rejected;
+	t->rows += e->tally.rows;
+	t->bytes_in += e->tally.bytes_in;
+	t->tokens += e->tally.tokens;
+}
+
+static void on_finished(struct df_control *c)
+{
+	struct df_fail fail;
+	c->sink_over = true;
+	if (c->outcome != DF_OUTCOME_RUNNING)
+		return;
+	bool complete = df_grid_complete(c->config.grid) && df_intake_ended(c->intake);
+	if (!complete && !c->stopping) {
+		(void)df_fail(&fail, DF_ERR_BUG, "the run ended although %u inputs have cells without a fate",
+			      c->config.grid->n_unfinished);
+		fail_run(c, &fail);
+		return;
+	}
+	c->outcome = complete ? DF_OUTCOME_DONE : DF_OUTCOME_STOPPED;
+}
+
+void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_ns)
+{
+	struct df_fail fail;
+	switch (e->type) {
+	case DF_EVENT_SEEN:
+		on_seen(c, e);
+		break;
+	case DF_EVENT_FAILED:
+		on_failed(c, e);
+		break;
+	case DF_EVENT_FENCED:
+		on_fenced(c, e->lane, now_ns);
+		break;
+	case DF_EVENT_GAP:
+		df_warn("results of lane %llu were lost; replacing its worker", (unsigned long long)e->lane);
+		c->config.effects.kill(c->config.effects.self, e->lane, SIGKILL);
+		break;
+	case DF_EVENT_WRITTEN:
+		df_dispatch_written(c->dispatch, e->cells);
+		df_dispatch_set_held(c->dispatch, e->held_bytes);
+		break;
+	case DF_EVENT_DONE:
+		check(c, df_grid_mark_done(c->config.grid, e->cells), "mark cells as done");
+		c->stats.cells_done += e->cells.n;
+		break;
+	case DF_EVENT_FATAL:
+		(void)df_fail(&fail, e->err, "%s", e->message ? e->message : df_err_name(e->err));
+		fail_run(c, &fail);
+		break;
+	case DF_EVENT_FINISHED:
+		on_finished(c);
+		break;
+	}
+	free(e->message);
+	e->message = NULL;
+	step(c, now_ns);
+}
+
+/* ------------------------------------------------------------------ questions */
+
+enum df_outcome df_control_outcome(const struct df_control *c)
+{
+	return c->outcome;
+}
+
+const struct df_fail *df_control_fail(const struct df_control *c)
+{
+	return &c->fail;
+}
+
+struct df_control_stats df_control_stats(const struct df_control *c)
+{
+	struct df_control_stats s = c->stats;
+	for (size_t i = 0; i < c->peers.n; i++)
+		s.n_ready += c->peers.item[i].state == DF_PEER_READY && c->peers.item[i].role == DF_ROLE_WORKER;
+	s.strikes = df_dispatch_strikes(c->dispatch);
+	s.source_errors += df_intake_source_errors(c->intake);
+	return s;
+}
+
+bool df_control_wants_tick(const struct df_control *c)
+{
+	return c->retry_soon;
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * peers: the processes behind lanes, as the control thread sees them. A small array searched from the front.
+ */
+#ifndef DF_COORDINATOR_PEERS_H
+#define DF_COORDINATOR_PEERS_H
+
+#include <stddef.h>
+
+#include "coordinator/dispatch.h"
+#include "proto/messages.h"
+
+enum df_peer_state {
+	DF_PEER_STARTING, /* spawned, no HELLO yet */
+	DF_PEER_READY,
+	DF_PEER_FENCING, /* its process is gone; the sink has not fenced the lane yet */
+};
+
+struct df_peer {
+	uint64_t lane;
+	enum df_role role;
+	enum df_peer_state state;
+	uint64_t heard_ns;
+	uint64_t n_finished; /* leases answered */
+	uint64_t peak_rss_bytes;
+	int exit_code;
+	struct df_blame blame;
+	const struct df_lease *unsent; /* leased, but the lane was full */
+};
+
+struct df_peers {
+	struct df_peer *item;
+	size_t n, cap;
+};
+
+void df_peers_release(struct df_peers *p);
+enum df_err df_peers_add(struct df_peers *p, uint64_t lane, enum df_role role, uint64_t now_ns) DF_MUST_CHECK;
+struct df_peer *df_peers_find(struct df_peers *p, uint64_t lane); /* NULL: unknown; valid until the next add or remove */
+void df_peers_remove(struct df_peers *p, uint64_t lane);
+const char *df_peer_word(enum df_role role);
+
+#endif

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * queue: events from one thread to another, with a descriptor that a poll loop can wait for. Items are copied; what
+ * they point at passes to the receiver. Grows as needed: its producers are bounded by leases and cells, not by this queue.
+ */
+#ifndef DF_COORDINATOR_QUEUE_H
+#define DF_COORDINATOR_QUEUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct df_queue;
+
+enum df_err df_queue_create(size_t item_bytes, struct df_queue **ret_queue) DF_MUST_CHECK;
+void df_queue_destroy(struct df_queue **queue);
+
+/* Aborts when memory is out: a lost event would be a lost document. */
+void df_queue_put(struct df_queue *q, const void *item);
+/* False when empty. */
+bool df_queue_take(struct df_queue *q, void *ret_item);
+/* Readable while items may be there. */
+int df_queue_fd(const struct df_queue *q);
+
+#endif
