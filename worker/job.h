@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * job: a lease's life in a worker: read its cells, run the stages, hand out frames and at the end the counts.
+ *
+ * Memory is one arena, reset after each batch; a batch is at most DF_BLOCK_RECORDS records of about DF_BLOCK_BYTES. Nothing of
+ * one lease is seen by the next. Belongs to the compute thread.
+ */
+#ifndef DF_WORKER_JOB_H
+#define DF_WORKER_JOB_H
+
+#include "proto/blob.h"
+#include "proto/heritage.h"
+#include "proto/messages.h"
+
+struct df_job;
+
+struct df_job_config {
+	const struct df_heritage *heritage;
+	struct df_slot *slot;
+	/* A RESULT or FAILED message is ready: header and payload (references pass to the callee). Blocks while the way is full;
+	 * DF_ERR_CLOSED: the worker is leaving. */
+	enum df_err (*send)(void *self, struct df_buf *header, struct df_blob **payload, size_t n, bool last);
+	void *self;
+};
+
+/* Opens every stage; the error says which one and why. */
+enum df_err df_job_create(const struct df_job_config *config, struct df_job **ret_job, struct df_fail *fail) DF_MUST_CHECK;
+void df_job_destroy(struct df_job **job);
+
+/* Answers the lease with RESULT parts or one FAILED. `msg` is a LEASE; payload are its readers' cells. DF_ERR_CLOSED. */
+enum df_err df_job_run(struct df_job *job, const struct df_msg *msg, struct df_blob *const *payload, size_t n_payload)
+	DF_MUST_CHECK;
+
+#endif

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+/* link: connect outwards, say HELLO each second, listen to notices. */
+#include "worker/link.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+
+static enum df_err connect_to(struct df_worker_link *l, enum df_socket_kind kind, struct df_str endpoint, int hwm,
+			      struct df_socket **ret_socket, struct df_fail *fail)
+{
+	return df_socket_connect(l->link, kind, endpoint.p, hwm, ret_socket, fail);
+}
+
+enum df_err df_worker_link_open(struct df_worker_link *l, const struct df_heritage *h, struct df_slot *slot,
+				struct df_fail *fail)
+{
+	*l = (struct df_worker_link){.h = h, .slot = slot};
+	df_buf_init(&l->header, DF_HEADER_BYTES_MAX);
+	struct df_str out = h->role == DF_ROLE_WORKER ? h->results_endpoint : h->bulk_endpoint;
+	enum df_err err = df_link_open(8, &l->link, fail);
+	if (err == DF_OK)
+		err = connect_to(l, DF_SOCKET_PULL, h->lane_endpoint, DF_LANE_HWM, &l->lane, fail);
+	if (err == DF_OK)
+		err = connect_to(l, DF_SOCKET_SUB, h->notices_endpoint, 64, &l->notices, fail);
+	if (err == DF_OK)
+		err = connect_to(l, DF_SOCKET_PUSH, out, DF_RESULT_HWM, &l->out, fail);
+	if (err == DF_OK)
+		err = connect_to(l, DF_SOCKET_PUSH, h->control_endpoint, 64, &l->control, fail);
+	if (err != DF_OK)
+		df_worker_link_close(l);
+	return err;
+}
+
+void df_worker_link_close(struct df_worker_link *l)
+{
+	df_socket_close(&l->lane);
+	df_socket_close(&l->control);
+	df_socket_close(&l->notices);
+	df_socket_close(&l->out);
+	df_link_close(&l->link);
+	df_buf_release(&l->header);
+}
+
+void df_worker_link_hello(struct df_worker_link *l, uint64_t now_ns, uint64_t sent, uint32_t held)
+{
+	struct rusage usage = {0};
+	atomic_fetch_add(&l->slot->alive, 1);
+	if (now_ns < l->next_hello_ns)
+		return;
+	(void)getrusage(RUSAGE_SELF, &usage);
+	struct df_msg msg = {.type = DF_MSG_HELLO, .epoch = l->h->epoch, .lane = l->h->lane};
+	msg.hello = (struct df_hello){
+		.nonce = l->h->nonce,
+		.role = l->h->role,
+		.pid = (uint32_t)getpid(),
+		.seq = l->seq,
+		.sent = sent,
+		.held = held,
+		.peak_rss_bytes = (uint64_t)usage.ru_maxrss * 1024,
+	};
+	df_buf_reset(&l->header);
+	if (df_msg_pack(&msg, &l->header) != DF_OK || df_socket_send(l->control, df_buf_str(&l->header), NULL, 0) != DF_OK) {
+		l->next_hello_ns = now_ns + DF_MS; /* not connected yet, or full */
+		return;
+	}
+	l->seq++;
+	l->next_hello_ns = now_ns + DF_HELLO_MS * DF_MS;
+}
+
+void df_worker_link_notices(struct df_worker_link *l)
+{
+	struct df_frames frames = {0};
+	struct df_arena arena;
+	struct df_msg msg;
+	df_arena_init(&arena, 1U << 20, 0);
+	while (df_socket_recv(l->notices, &frames) == DF_OK) {
+		df_arena_reset(&arena);
+		struct df_str header = {frames.header->p, frames.header->n};
+		if (df_msg_unpack(header, &arena, &msg, NULL) == DF_OK && msg.type == DF_MSG_NOTICE &&
+		    msg.epoch == l->h->epoch && msg.notice.seq >= l->notice_seq) {
+			l->notice_seq = msg.notice.seq;
+			l->state = (enum df_run_state)msg.notice.state;
+		}
+		df_frames_release(&frames);
+	}
+	df_frames_free(&frames);
+	df_arena_release(&arena);
+}
+
+int df_worker_link_timeout_ms(const struct df_worker_link *l, uint64_t now_ns)
+{
+	if (l->next_hello_ns <= now_ns)
+		return 0;
+	return (int)((l->next_hello_ns - now_ns + DF_MS - 1) / DF_MS);
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+/* pipeline_run: open the stages, time them, close them. */
+#include "worker/pipeline_run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/pipeline.h"
+#include "worker/stages/registry.h"
+
+struct df_pipeline_run {
+	struct df_arena arena;
+	struct df_pipeline pipeline;
+	struct df_stage stage[DF_STAGES_MAX];
+	uint64_t time_ns[DF_STAGES_MAX];
+	size_t n_open;
+};
+
+static enum df_err open_stages(struct df_pipeline_run *r, const struct df_heritage *h, struct df_fail *fail)
+{
+	const struct df_stage_class **class = NULL;
+	void **options = NULL;
+	DF_TRY(df_pipeline_parse(h->pipeline, &r->arena, &r->pipeline, fail));
+	DF_TRY(df_stage_check_pipeline(&r->pipeline, &r->arena, &class, &options, fail));
+	struct df_stage_env env = {
+		.model_dir = h->model_dir.n ? h->model_dir.p : NULL,
+		.pipeline = &r->pipeline,
+		.arena = &r->arena,
+	};
+	for (size_t i = 0; i < r->pipeline.n_stage; i++) {
+		struct df_stage *s = &r->stage[i];
+		const struct df_str label = r->pipeline.stage[i].label;
+		s->class = class[i];
+		s->options = options[i];
+		s->call_name = label.n ? df_arena_copy(&r->arena, label).p : class[i]->name;
+		if (!s->call_name)
+			return df_fail(fail, DF_ERR_NOMEM, "no memory for a stage");
+		r->n_open = i + 1;
+		env.stage_no = i;
+		struct df_fail why = {0};
+		enum df_err err = s->class->open ? s->class->open(s, &env, &why) : DF_OK;
+		if (err != DF_OK)
+			return df_fail(fail, err, "stage '%s' cannot start: %s", s->call_name, why.msg);
+	}
+	return DF_OK;
+}
+
+enum df_err df_pipeline_run_open(const struct df_heritage *h, struct df_pipeline_run **ret_run, struct df_fail *fail)
+{
+	struct df_pipeline_run *r = calloc(1, sizeof(*r));
+	if (!r)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for the stages");
+	df_arena_init(&r->arena, (size_t)1 << 30, 0);
+	enum df_err err = open_stages(r, h, fail);
+	if (err != DF_OK) {
+		df_pipeline_run_close(&r);
+		return err;
+	}
+	*ret_run = r;
+	return DF_OK;
+}
+
+void df_pipeline_run_close(struct df_pipeline_run **run)
+{
+	struct df_pipeline_run *r = *run;
+	if (!r)
+		return;
+	for (size_t i = r->n_open; i-- > 0;)
+		if (r->stage[i].class->close)
+			r->stage[i].class->close(&r->stage[i]);
+	df_arena_release(&r->arena);
+	free(r);
+	*run = NULL;
+}
+
+enum df_err df_pipeline_run_batch(struct df_pipeline_run *r, struct df_batch *batch, struct df_fail *fail)
+{
+	uint64_t before = df_clock_mono(&df_clock_real);
+	for (size_t i = 0; i < r->n_open; i++) {
+		struct df_stage *s = &r->stage[i];
+		struct df_fail why = {0};
+		enum df_err err = s->class->process(s, batch, &why);
+		if (err != DF_OK)
+			return df_fail(fail, err, "stage '%s' failed: %s", s->call_name, why.msg[0] ? why.msg : df_err_name(err));
+		uint64_t now = df_clock_mono(&df_clock_real);
+		r->time_ns[i] += now - before;
+		before = now;
+	}
+	return DF_OK;
+}
+
+void df_pipeline_run_times(struct df_pipeline_run *r, struct df_counters *counters)
+{
+	for (size_t i = 0; i < r->n_open; i++) {
+		char name[128];
+		(void)snprintf(name, sizeof(name), "time_ns:%.100s", r->stage[i].call_name);
+		df_counters_add(counters, name, r->time_ns[i]);
+		r->time_ns[i] = 0;
+	}
+}

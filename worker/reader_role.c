@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * reader_role: a reader process: takes READ, sends CELLS within its credit, ends with SOURCE_END, and waits for the next.
+ *
+ * One thread: between two cells it looks at its lane and says HELLO. Cells are gathered into messages of about
+ * DF_FRAME_BYTES; live input is sent at once when it falls silent.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "worker/cellblock.h"
+#include "worker/link.h"
+#include "worker/role.h"
+
+#define CELLS_PER_MESSAGE 64
+
+struct reading {
+	struct df_worker_link link;
+	struct df_arena arena; /* of the READ message */
+	struct df_buf header;
+	struct df_frames frames;
+	struct df_msg read; /* the source in work; type 0: none */
+	struct df_reader *reader;
+	int64_t credit;
+	size_t done_at; /* index into read.read.done */
+	struct df_cell_info info[CELLS_PER_MESSAGE];
+	struct df_blob *blob[CELLS_PER_MESSAGE];
+	size_t n;
+	uint64_t first, bytes, n_cell;
+	struct df_frames request;
+};
+
+/* ------------------------------------------------------------------ sending */
+
+static enum df_err wait_for(struct reading *r, bool to_send)
+{
+	uint64_t now = df_clock_mono(&df_clock_real);
+	struct df_wait w[] = {{.socket = r->link.lane},
+			      {.socket = r->link.notices},
+			      {.socket = r->link.out, .want_send = true}};
+	df_worker_link_hello(&r->link, now, 0, 0);
+	return df_wait(w, to_send ? 3 : 2, df_worker_link_timeout_ms(&r->link, now));
+}
+
+static enum df_err send(struct reading *r, const struct df_msg *msg, struct df_blob **payload, size_t n)
+{
+	df_buf_reset(&r->header);
+	DF_TRY(df_msg_pack(msg, &r->header));
+	for (;;) {
+		enum df_err err = df_socket_send(r->link.out, df_buf_str(&r->header), payload, n);
+		if (err != DF_ERR_AGAIN)
+			return err;
+		df_worker_link_notices(&r->link);
+		if (r->link.state == DF_STATE_STOP)
+			return DF_ERR_CLOSED;
+		DF_TRY(wait_for(r, true));
+	}
+}
+
+static enum df_err flush(struct reading *r)
+{
+	if (r->n == 0)
+		return DF_OK;
+	struct df_msg msg = {.type = DF_MSG_CELLS, .epoch = r->link.h->epoch, .lane = r->link.h->lane};
+	msg.cells = (struct df_cells_msg){r->read.read.source, r->first, r->info, r->n};
+	enum df_err err = send(r, &msg, r->blob, r->n);
+	for (; r->n; r->n--)
+		df_blob_unref(&r->blob[r->n - 1]);
+	r->bytes = 0;
+	return err;
+}
+
+/* Cells that the coordinator has already are not sent. */
+static bool is_known(struct reading *r, uint64_t cell)
+{
+	const struct df_read *read = &r->read.read;
+	while (r->done_at < read->n_done && cell >= read->done[r->done_at].first + read->done[r->done_at].n)
+		r->done_at++;
+	return r->done_at < read->n_done && cell >= read->done[r->done_at].first;
+}
+
+static enum df_err add_cell(struct reading *r, const struct df_cell_block *cell)
+{
+	r->n_cell = cell->ordinal + 1;
+	if (is_known(r, cell->ordinal))
+		return flush(r); /* one message holds neighbours only */
+	struct df_blob *blob = df_cellblock_pack(cell);
+	if (!blob)
+		return DF_ERR_NOMEM;
+	if (r->n == 0)
+		r->first = cell->ordinal;
+	r->info[r->n] = (struct df_cell_info){cell->record[0].offset, cell->n_payload, cell->n_record, cell->hash};
+	r->blob[r->n++] = blob;
+	r->bytes += blob->n;
+	r->credit -= (int64_t)blob->n;
+	return r->n == CELLS_PER_MESSAGE || r->bytes >= DF_FRAME_BYTES ? flush(r) : DF_OK;
+}
+
+static enum df_err end_source(struct reading *r, enum df_err code, const char *message)
+{
+	struct df_reader_stats stats = {0};
+	enum df_err err = flush(r);
+	if (r->reader)
+		df_reader_stats(r->reader, &stats);
+	struct df_msg msg = {.type = DF_MSG_SOURCE_END, .epoch = r->link.h->epoch, .lane = r->link.h->lane};
+	msg.source_end = (struct df_source_end){
+		.source = r->read.read.source,
+		.n_cell = r->n_cell,
+		.bytes = stats.bytes_out,
+		.records = stats.records,
+		.code = code,
+		.message = df_str_from(message),
+	};
+	if (err == DF_OK)
+		err = send(r, &msg, NULL, 0);
+	df_reader_close(&r->reader);
+	df_frames_release(&r->request);
+	r->read.type = 0;
+	return err;
+}
+
+/* ------------------------------------------------------------------ receiving */
+
+static enum df_err open_source(struct reading *r)
+{
+	const struct df_read *read = &r->read.read;
+	const struct df_heritage *h = r->link.h;
+	bool is_stdin = (read->flags & DF_READ_STDIN) != 0;
+	struct df_fail fail = {0};
+	const char *path = df_arena_copy(&r->arena, read->path).p;
+	const char *name = df_arena_copy(&r->arena, read->name).p;
+	if (!path || !name)
+		return DF_ERR_NOMEM;
+	bool live = is_stdin || read->id.ino == 0;
+	struct df_reader_spec spec = {
+		.path = is_stdin ? NULL : path,
+		.fd = is_stdin ? STDIN_FILENO : -1,
+		.name = name,
+		.format = (enum df_format)read->format,
+		.id_key = h->id_key.p,
+		.text_key = h->text_key.p,
+		.max_record = h->max_record,
+		.cell_bytes = read->cell_bytes,
+		.skip = read->skip_records,
+		.limit = read->limit_records,
+		.live = live,
+		.check_id = !live,
+		.id = read->id,
+	};
+	r->credit = (int64_t)read->credit_bytes;
+	r->done_at = 0;
+	r->n_cell = 0;
+	if (df_reader_open(&spec, &r->reader, &fail) != DF_OK)
+		return end_source(r, fail.code, fail.msg);
+	return DF_OK;
+}
+
+/* READ begins a source; CREDIT adds to its credit. */
+static enum df_err take_requests(struct reading *r)
+{
+	enum df_err err = DF_OK;
+	while (err == DF_OK && df_socket_recv(r->link.lane, &r->frames) == DF_OK) {
+		struct df_msg msg;
+		struct df_str header = {r->frames.header->p, r->frames.header->n};
+		struct df_arena scratch;
+		df_arena_init(&scratch, 64U << 20, 0);
+		if (df_msg_unpack(header, &scratch, &msg, NULL) == DF_OK) {
+			if (msg.type == DF_MSG_CREDIT) {
+				r->credit += (int64_t)msg.credit.bytes;
+			} else if (msg.type == DF_MSG_READ && r->read.type == 0) {
+				df_arena_reset(&r->arena);
+				r->request.header = r->frames.header; /* strings of the message point into it */
+				r->frames.header = NULL;
+				err = df_msg_unpack(header, &r->arena, &r->read, NULL);
+				if (err == DF_OK)
+					err = open_source(r);
+			}
+		}
+		df_arena_release(&scratch);
+		df_frames_release(&r->frames);
+	}
+	return err;
+}
+
+static enum df_err read_some(struct reading *r)
+{
+	struct df_cell_block cell;
+	struct df_fail fail = {0};
+	enum df_err err = df_reader_next_cell(r->reader, &cell, &fail);
+	switch (err) {
+	case DF_OK:
+		return add_cell(r, &cell);
+	case DF_ERR_AGAIN:
+		return flush(r);
+	case DF_ERR_END:
+		return end_source(r, DF_OK, "");
+	default:
+		return end_source(r, err, fail.msg);
+	}
+}
+
+static enum df_err loop(struct reading *r)
+{
+	for (;;) {
+		df_worker_link_hello(&r->link, df_clock_mono(&df_clock_real), 0, 0);
+		df_worker_link_notices(&r->link);
+		if (r->link.state == DF_STATE_STOP)
+			return DF_OK;
+		DF_TRY(take_requests(r));
+		if (r->reader && r->credit > 0) {
+			DF_TRY(read_some(r));
+		} else {
+			DF_TRY(flush(r));
+			DF_TRY(wait_for(r, false));
+		}
+	}
+}
+
+enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, struct df_fail *fail)
+{
+	struct reading r = {0};
+	df_arena_init(&r.arena, 64U << 20, 0);
+	df_buf_init(&r.header, DF_HEADER_BYTES_MAX);
+	enum df_err err = df_worker_link_open(&r.link, h, slot, fail);
+	if (err == DF_OK) {
+		err = loop(&r);
+		if (err == DF_ERR_CLOSED)
+			err = DF_OK;
+		if (err != DF_OK)
+			(void)df_fail(fail, err, "reading input failed: %s", df_err_name(err));
+		for (; r.n; r.n--)
+			df_blob_unref(&r.blob[r.n - 1]);
+		df_reader_close(&r.reader);
+		df_worker_link_close(&r.link);
+	}
+	df_frames_free(&r.frames);
+	df_frames_free(&r.request);
+	df_buf_release(&r.header);
+	df_arena_release(&r.arena);
+	return err;
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * role: where a child process begins. `docflume worker` and `docflume reader` are started by the coordinator alone, with their
+ * heritage on descriptor 3 and their slot on 4.
+ */
+#ifndef DF_WORKER_ROLE_H
+#define DF_WORKER_ROLE_H
+
+#include "proto/heritage.h"
+
+/* argv[0]: "worker" or "reader". Returns the exit code: 0 told to leave, 1 an error (one line on stderr), 2 not started by docflume. */
+int df_role_main(int argc, char **argv);
+
+/* The two roles; both return when told to stop or when the coordinator has gone. */
+enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, struct df_fail *fail) DF_MUST_CHECK;
+
+#endif

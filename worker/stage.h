@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * stage: the contract of a stage. One const struct per stage, in one file of worker/stages/, named in registry.c.
+ *
+ * Life: open() once per worker process, process() for each batch on the compute thread, close() at the end. A stage
+ * keeps no state between batches that could change results: any batch may run on any worker, and again after a crash.
+ * What differs for a single document is a fate on that document; process() itself fails only when the stage cannot go
+ * on at all (memory, model file gone): then the lease is FAILED.
+ */
+#ifndef DF_WORKER_STAGE_H
+#define DF_WORKER_STAGE_H
+
+#include "base/conf.h"
+#include "worker/doc.h"
+
+enum df_stage_flags {
+	DF_STAGE_SIDE_EFFECTS = 1 << 0, /* at-least-once work outside docflume: never redone at the tail */
+	DF_STAGE_VECTORS = 1 << 1,	/* sets row->vector */
+	DF_STAGE_MODEL = 1 << 2,	/* opens a model: its start takes time */
+};
+
+struct df_stage_class;
+
+/* One stage of a running pipeline. */
+struct df_stage {
+	const struct df_stage_class *class;
+	const char *call_name; /* label, or the class's name; used in counters and rejects */
+	void *options;	       /* the class's options struct, filled from rows */
+	void *state;	       /* the class's own; set by open(), freed by close() */
+};
+
+/* What a stage may use of its worker. Lives as long as the stage. */
+struct df_stage_env {
+	const char *model_dir;	  /* --model-dir; NULL: the cache */
+	const char *model_cache;  /* e.g. ~/.cache/docflume/models */
+	const struct df_pipeline *pipeline; /* so that chunk finds the embedder whose tokens it counts */
+	size_t stage_no;	  /* the own place in it */
+	struct df_arena *arena;	  /* life of the worker */
+	void (*progress)(void *self); /* call now and then in long work: feeds the deadline; may be NULL */
+	void *progress_self;
+};
+
+struct df_stage_class {
+	const char *name;
+	const char *summary; /* one line */
+	const char *help;    /* paragraphs, plain text */
+	const struct df_opt *options; /* rows; ends with a NULL name; may be NULL */
+	size_t options_size;
+	unsigned flags;
+	/* Check options that rows cannot express (min <= max); no files are touched. May be NULL. */
+	enum df_err (*check)(const void *options, struct df_fail *fail);
+	enum df_err (*open)(struct df_stage *s, const struct df_stage_env *env, struct df_fail *fail); /* may be NULL */
+	enum df_err (*process)(struct df_stage *s, struct df_batch *batch, struct df_fail *fail);
+	void (*close)(struct df_stage *s); /* accepts a stage whose open failed; may be NULL */
+};
+
+#endif
