@@ -234,8 +234,8 @@ void df_control_tick(struct df_control *c, uint64_t now_ns)
 		bool late = p->state == DF_PEER_STARTING && now_ns > p->heard_ns + 6 * DF_SILENT_MS * DF_MS;
 		if (!silent && !late)
 			continue;
-		df_warn("%s on lane %llu has been silent for %d s; replacing it", df_peer_word(p->role),
-			(unsigned long long)p->lane, (silent ? 1 : 6) * DF_SILENT_MS / 1000);
+		df_warn("%s %u has been silent for %d s; replacing it", df_peer_word(p->role),
+			(unsigned)(p->lane & 0xfffff), (silent ? 1 : 6) * DF_SILENT_MS / 1000);
 		p->heard_ns = now_ns;
 		c->config.effects.kill(c->config.effects.self, p->lane, SIGKILL); /* on_exit does the rest */
 	}
@@ -314,7 +314,7 @@ void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int 
 	p->unsent = NULL;
 	p->exit_code = exit_code;
 	if (!c->finishing && c->outcome == DF_OUTCOME_RUNNING)
-		df_warn("a %s (lane %llu) %s; what it held is done again", df_peer_word(p->role), (unsigned long long)lane,
+		df_warn("%s %u %s; what it held is done again", df_peer_word(p->role), (unsigned)(lane & 0xfffff),
 			how(exit_code, sig, z, sizeof(z)));
 	c->barren = p->n_finished ? 0 : c->barren + 1;
 	c->config.effects.close_lane(c->config.effects.self, lane);
@@ -443,7 +443,7 @@ void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_
 		on_fenced(c, e->lane, now_ns);
 		break;
 	case DF_EVENT_GAP:
-		df_warn("results of lane %llu were lost; replacing its worker", (unsigned long long)e->lane);
+		df_warn("results of worker %u were lost; replacing it", (unsigned)(e->lane & 0xfffff));
 		c->config.effects.kill(c->config.effects.self, e->lane, SIGKILL);
 		break;
 	case DF_EVENT_WRITTEN:

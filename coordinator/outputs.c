@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/* outputs: open where results go. */
+#include "coordinator/outputs.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+/* What must be the same when a run goes on: the pipeline, how records are read and cut, what is written. Not: workers, progress, part size. */
+static uint64_t fingerprint(const struct df_run_options *o, const struct df_dataset *d)
+{
+	struct df_buf b;
+	df_buf_init(&b, 1U << 24);
+	(void)df_buf_addf(&b, DF_STR_FMT "\n" DF_STR_FMT "\n" DF_STR_FMT "\n", DF_STR_ARG(o->pipeline_text), DF_STR_ARG(o->id_key),
+			  DF_STR_ARG(o->text_key));
+	(void)df_buf_addf(&b, "%llu %llu %lld %lld %.17g %lld %d %d %d", (unsigned long long)o->max_record,
+			  (unsigned long long)o->cell_size, (long long)o->limit, (long long)o->skip, o->sample,
+			  (long long)o->sample_seed, o->output_format, o->dtype, o->zstd > 0);
+	uint64_t h = df_hash64_seed(b.p, b.n, d->fingerprint);
+	df_buf_release(&b);
+	return h;
+}
+
+static void choose_kinds(struct df_outputs *o, const struct df_run_options *r)
+{
+	o->want[DF_OUTPUT_JSONL] = r->output_format == DF_OUTFMT_JSONL || r->output_format == DF_OUTFMT_BOTH;
+	o->want[DF_OUTPUT_NPY] = r->output_format == DF_OUTFMT_NPY || r->output_format == DF_OUTFMT_BOTH;
+	o->want[DF_OUTPUT_REJECTS] = o->is_dir || o->rejects_fd >= 0;
+}
+
+static enum df_err open_rejects(struct df_outputs *o, const struct df_run_options *r, struct df_fail *fail)
+{
+	if (!r->rejects.n || o->is_dir)
+		return DF_OK;
+	o->rejects_fd = open(r->rejects.p, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	return o->rejects_fd < 0 ? df_fail_errno(fail, "cannot write rejects to '%s'", r->rejects.p) : DF_OK;
+}
+
+static enum df_err open_parts(struct df_outputs *o, const struct df_run_options *r, const struct df_dataset *d,
+			      struct df_fail *fail)
+{
+	o->is_dir = r->out.n > 0;
+	if (o->is_dir)
+		DF_TRY(df_outputs_open_dir(o, r, d, fail));
+	DF_TRY(open_rejects(o, r, fail));
+	choose_kinds(o, r);
+	struct df_store_config config = {
+		.dir_fd = o->dir_fd,
+		.out_fd = STDOUT_FILENO,
+		.rejects_fd = o->rejects_fd,
+		.want = {o->want[0], o->want[1], o->want[2]},
+		.zstd = r->zstd > 0,
+		.npy_item_bytes = r->dtype == DF_DTYPE_F16 ? 2 : 4,
+		.part_bytes = r->part_size,
+		.fsync = (enum df_fsync)r->fsync,
+		.fingerprint = o->fingerprint,
+	};
+	return df_store_open(&config, &df_io_real, &o->arena, &o->store, &o->recovered, fail);
+}
+
+enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *r, const struct df_dataset *d,
+			    struct df_fail *fail)
+{
+	*o = (struct df_outputs){.open = true, .dir_fd = -1, .rejects_fd = -1};
+	df_arena_init(&o->arena, (size_t)8 << 30, 0);
+	o->fingerprint = fingerprint(r, d);
+	o->started_wall_ns = df_clock_real.wall_ns(NULL);
+	return open_parts(o, r, d, fail);
+}
+
+void df_outputs_close(struct df_outputs *o)
+{
+	if (!o->open)
+		return;
+	df_store_close(&o->store);
+	df_outputs_close_dir(o);
+	if (o->rejects_fd >= 0)
+		(void)close(o->rejects_fd);
+	df_arena_release(&o->arena);
+	o->open = false;
+}

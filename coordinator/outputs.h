@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * outputs: where a run's results go, opened from its options: a run directory (locked, its journal replayed, its inputs and
+ * pipeline compared with those of before) or stdout.
+ */
+#ifndef DF_COORDINATOR_OUTPUTS_H
+#define DF_COORDINATOR_OUTPUTS_H
+
+#include "coordinator/dataset.h"
+#include "coordinator/run_options.h"
+#include "coordinator/sink/store.h"
+
+struct df_rundir;
+
+struct df_outputs {
+	bool open;
+	bool is_dir;
+	int dir_fd; /* -1: stdout */
+	int rejects_fd;
+	struct df_rundir *rundir;
+	bool want[DF_N_OUTPUT];
+	struct df_store *store;
+	struct df_recovered recovered;
+	struct df_arena arena;
+	uint64_t fingerprint;
+	uint64_t run_id;
+	uint64_t started_wall_ns;
+};
+
+enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *options, const struct df_dataset *dataset,
+			    struct df_fail *fail) DF_MUST_CHECK;
+/* The run directory's part (outputs_dir.c): create or lock it, compare it with this run. */
+enum df_err df_outputs_open_dir(struct df_outputs *o, const struct df_run_options *options, const struct df_dataset *dataset,
+				struct df_fail *fail) DF_MUST_CHECK;
+void df_outputs_close_dir(struct df_outputs *o);
+void df_outputs_close(struct df_outputs *o); /* accepts a zeroed struct */
+
+#endif

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+/* progress: one line, redrawn ten times a second on a terminal and written every five seconds elsewhere. */
+#include "coordinator/progress.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#define BAR_EVERY (100 * DF_MS)
+#define LINE_EVERY (5 * DF_SEC)
+
+static struct df_progress *shown; /* the log steps around it */
+
+static void put(const char *p, size_t n)
+{
+	ssize_t ignored = write(STDERR_FILENO, p, n);
+	(void)ignored;
+}
+
+static void hide(void)
+{
+	if (shown && shown->shown)
+		put("\r\033[K", 4);
+}
+
+static void show(void)
+{
+	if (shown && shown->shown)
+		put(shown->line, strlen(shown->line));
+}
+
+void df_progress_init(struct df_progress *p, bool bar, bool quiet, bool color, uint64_t now_ns)
+{
+	*p = (struct df_progress){.bar = bar, .quiet = quiet, .color = color, .start_ns = now_ns, .last_ns = now_ns};
+	p->next_ns = now_ns + (bar ? BAR_EVERY : LINE_EVERY);
+	if (bar && !quiet) {
+		shown = p;
+		df_log_set_bar(hide, show);
+	}
+}
+
+const char *df_human_bytes(double bytes, char z[32])
+{
+	static const char *const unit[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+	size_t u = 0;
+	while (bytes >= 1000 && u < 5) {
+		bytes /= 1000;
+		u++;
+	}
+	(void)snprintf(z, 32, u == 0 || bytes >= 100 ? "%.0f %s" : "%.1f %s", bytes, unit[u]);
+	return z;
+}
+
+const char *df_human_time(double seconds, char z[32])
+{
+	if (seconds < 0.1)
+		(void)snprintf(z, 32, "%.0f ms", seconds * 1000);
+	else if (seconds < 100)
+		(void)snprintf(z, 32, "%.1f s", seconds);
+	else if (seconds < 6000)
+		(void)snprintf(z, 32, "%d:%02d min", (int)seconds / 60, (int)seconds % 60);
+	else
+		(void)snprintf(z, 32, "%.0f:%02d h", (double)(long)(seconds / 3600), (int)((long)seconds / 60 % 60));
+	return z;
+}
+
+const char *df_human_count(uint64_t n, char z[32])
+{
+	char digits[24];
+	int len = snprintf(digits, sizeof(digits), "%llu", (unsigned long long)n), out = 0;
+	for (int i = 0; i < len; i++) {
+		if (i && (len - i) % 3 == 0)
+			z[out++] = ',';
+		z[out++] = digits[i];
+	}
+	z[out] = '\0';
+	return z;
+}
+
+static double smooth(double old, double now)
+{
+	return old > 0 ? 0.8 * old + 0.2 * now : now;
+}
+
+static void measure(struct df_progress *p, const struct df_control_stats *s, uint64_t now_ns)
+{
+	double dt = (double)(now_ns - p->last_ns) / 1e9;
+	if (dt <= 0)
+		return;
+	p->docs_per_s = smooth(p->docs_per_s, (double)(s->tally.in - p->last_docs) / dt);
+	p->bytes_per_s = smooth(p->bytes_per_s, (double)(s->tally.bytes_in - p->last_bytes) / dt);
+	p->last_ns = now_ns;
+	p->last_docs = s->tally.in;
+	p->last_bytes = s->tally.bytes_in;
+}
+
+static void draw_bar(char *out, size_t n, double part)
+{
+	const int width = 20;
+	int full = (int)(part * width + 0.5);
+	size_t at = 0;
+	out[at++] = '[';
+	for (int i = 0; i < width && at + 2 < n; i++)
+		out[at++] = i < full ? '=' : i == full ? '>' : ' ';
+	out[at++] = ']';
+	out[at] = '\0';
+}
+
+static int columns(void)
+{
+	struct winsize w = {0};
+	return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 20 ? w.ws_col : 120;
+}
+
+static void format(struct df_progress *p, const struct df_control_stats *s, const char *states)
+{
+	char docs[32], rate[32], bytes[32], eta[32], bar[40] = "", part[64] = "", tail[64] = "";
+	uint64_t done = s->tally.bytes_in + p->resumed_bytes;
+	if (s->bytes_total && done <= s->bytes_total) {
+		double share = (double)done / (double)s->bytes_total;
+		draw_bar(bar, sizeof(bar), share);
+		(void)snprintf(part, sizeof(part), "%s %3.0f %% ", p->bar ? bar : "", share * 100);
+		if (p->bytes_per_s > 0)
+			(void)snprintf(tail, sizeof(tail), ", %s left",
+				       df_human_time((double)(s->bytes_total - done) / p->bytes_per_s, eta));
+	}
+	(void)snprintf(p->line, sizeof(p->line), "%s%s documents, %s/s, %s/s%s, %u workers %.64s%s", part,
+		       df_human_count(s->tally.in, docs), df_human_count((uint64_t)p->docs_per_s, rate),
+		       df_human_bytes(p->bytes_per_s, bytes), tail, s->n_ready, states,
+		       s->tally.rejected ? ", some rejected" : "");
+	if (p->bar && strlen(p->line) >= (size_t)columns())
+		p->line[columns() - 1] = '\0';
+}
+
+void df_progress_tick(struct df_progress *p, const struct df_control_stats *s, const char *states, uint64_t now_ns)
+{
+	if (p->quiet || now_ns < p->next_ns)
+		return;
+	measure(p, s, now_ns);
+	hide();
+	format(p, s, states);
+	if (p->bar) {
+		p->shown = true;
+		show();
+	} else {
+		df_info("%s", p->line);
+	}
+	p->next_ns = now_ns + (p->bar ? BAR_EVERY : LINE_EVERY);
+}
+
+void df_progress_end(struct df_progress *p)
+{
+	hide();
+	p->shown = false;
+	if (shown == p) {
+		df_log_set_bar(NULL, NULL);
+		shown = NULL;
+	}
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * progress: what people see on stderr while a run goes on: a bar on a terminal, a plain line every few seconds
+ * otherwise, nothing with -q. Belongs to the control thread.
+ */
+#ifndef DF_COORDINATOR_PROGRESS_H
+#define DF_COORDINATOR_PROGRESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "coordinator/control.h"
+
+struct df_progress {
+	bool bar;    /* a terminal's line that is drawn over */
+	bool quiet;
+	bool shown;  /* the bar is on the screen now */
+	bool color;
+	uint64_t start_ns, next_ns;
+	uint64_t resumed_bytes; /* done by earlier epochs */
+	char line[512];
+	/* a moving rate */
+	uint64_t last_ns, last_docs, last_bytes;
+	double docs_per_s, bytes_per_s;
+};
+
+void df_progress_init(struct df_progress *p, bool bar, bool quiet, bool color, uint64_t now_ns);
+/* Draw when it is due. states: one character per worker ('#' at work, '.' waiting, '!' being replaced). */
+void df_progress_tick(struct df_progress *p, const struct df_control_stats *s, const char *states, uint64_t now_ns);
+void df_progress_end(struct df_progress *p); /* takes the bar off the screen */
+
+/* "1.2 GB", "34 s", "1,234,567" into z. */
+const char *df_human_bytes(double bytes, char z[32]);
+const char *df_human_time(double seconds, char z[32]);
+const char *df_human_count(uint64_t n, char z[32]);
+
+#endif

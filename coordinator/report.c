@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+/* report: closing lines, run.json, exit code. */
+#include "coordinator/report.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/exit.h"
+#include "base/log.h"
+#include "coordinator/progress.h"
+
+static uint64_t total(const struct df_map *totals, const char *name)
+{
+	const uint64_t *v = totals ? df_map_get(totals, df_str_from(name)) : NULL;
+	return v ? *v : 0;
+}
+
+/* " (clean:min_chars 12, input:sample 3)": the counters below a prefix, by name. */
+static void add_details(struct df_buf *b, const struct df_map *totals, const char *prefix)
+{
+	size_t n = strlen(prefix);
+	const struct df_map_slot *last = NULL;
+	bool any = false;
+	for (;;) { /* few names: the next in order of name is searched each time */
+		const struct df_map_slot *next = NULL;
+		for (size_t i = 0; i < totals->n_slot; i++) {
+			const struct df_map_slot *s = &totals->slots[i];
+			if (!s->key.p || !s->value || !df_str_starts(s->key, prefix))
+				continue;
+			if ((!last || strcmp(s->key.p, last->key.p) > 0) && (!next || strcmp(s->key.p, next->key.p) < 0))
+				next = s;
+		}
+		if (!next)
+			break;
+		(void)df_buf_addf(b, "%s" DF_STR_FMT " %llu", any ? ", " : " (", (int)(next->key.n - n), next->key.p + n,
+				  (unsigned long long)next->value);
+		any = true;
+		last = next;
+	}
+	if (any)
+		(void)df_buf_addc(b, ')');
+}
+
+static void add_count(struct df_buf *b, const char *before, uint64_t n, const char *after)
+{
+	char z[32];
+	(void)df_buf_addf(b, "%s%s%s", before, df_human_count(n, z), after);
+}
+
+static void closing_lines(const struct df_report *r)
+{
+	struct df_buf b;
+	char z[32], y[32];
+	double seconds = (double)r->elapsed_ns / 1e9;
+	uint64_t bytes = total(r->totals, "bytes_in");
+	df_buf_init(&b, 65536);
+	add_count(&b, "", total(r->totals, "in"), " documents in = ");
+	add_count(&b, "", total(r->totals, "out"), " out + ");
+	add_count(&b, "", total(r->totals, "filtered"), " filtered");
+	add_details(&b, r->totals, "filtered:");
+	add_count(&b, " + ", total(r->totals, "rejected"), " rejected");
+	add_details(&b, r->totals, "rejected:");
+	(void)df_buf_addc(&b, '\0');
+	df_info("%s", b.p);
+	df_buf_reset(&b);
+	add_count(&b, "", total(r->totals, "rows"), " rows");
+	if (total(r->totals, "tokens"))
+		add_count(&b, ", ", total(r->totals, "tokens"), " tokens");
+	if (total(r->totals, "truncated"))
+		add_count(&b, ", ", total(r->totals, "truncated"), " truncated");
+	(void)df_buf_addf(&b, "; %s read in %s", df_human_bytes((double)bytes, z), df_human_time(seconds, y));
+	uint64_t docs = r->control.tally.in;
+	if (docs && seconds > 0) {
+		add_count(&b, " (", (uint64_t)((double)docs / seconds), " documents/s, ");
+		(void)df_buf_addf(&b, "%s/s)", df_human_bytes((double)r->control.tally.bytes_in / seconds, z));
+	}
+	if (r->options->out.n)
+		(void)df_buf_addf(&b, "; results in '%s'", r->options->out.p);
+	(void)df_buf_addc(&b, '\0');
+	df_info("%s", b.p);
+	df_buf_release(&b);
+	if (r->control.deaths)
+		df_info("%llu processes died and were replaced; %llu leases done again",
+			(unsigned long long)r->control.deaths, (unsigned long long)r->control.redone);
+}
+
+static bool counts_add_up(const struct df_report *r)
+{
+	uint64_t in = total(r->totals, "in");
+	uint64_t fates = total(r->totals, "out") + total(r->totals, "filtered") + total(r->totals, "rejected");
+	if (in != fates)
+		df_error("the counts do not add up: %llu documents in, but %llu have a fate; this is a defect of docflume",
+			 (unsigned long long)in, (unsigned long long)fates);
+	return in == fates;
+}
+
+static const char *state_word(enum df_outcome outcome)
+{
+	return outcome == DF_OUTCOME_DONE ? "done" : outcome == DF_OUTCOME_STOPPED ? "stopped" : "failed";
+}
+
+static int exit_code(const struct df_report *r)
+{
+	switch (r->outcome) {
+	case DF_OUTCOME_DONE:
+		return total(r->totals, "rejected") || r->control.source_errors ? DF_EXIT_REJECTS : DF_EXIT_OK;
+	case DF_OUTCOME_STOPPED:
+		return DF_EXIT_STOPPED;
+	default:
+		return r->fail && r->fail->code == DF_ERR_CLOSED ? DF_EXIT_OK : DF_EXIT_FATAL;
+	}
+}
+
+int df_report(const struct df_report *r)
+{
+	int code = exit_code(r);
+	struct df_fail fail = {0};
+	if (r->outcome == DF_OUTCOME_FAILED && r->fail && r->fail->code == DF_ERR_CLOSED)
+		df_info("the reader of stdout has gone; stopped");
+	else if (r->outcome == DF_OUTCOME_FAILED && r->fail)
+		df_error("%s", r->fail->msg);
+	if (r->totals) {
+		closing_lines(r);
+		if (!counts_add_up(r))
+			code = DF_EXIT_FATAL;
+	}
+	if (r->outcome == DF_OUTCOME_STOPPED)
+		df_info("stopped early; the same command goes on from here");
+	if (r->outputs->open && r->outputs->is_dir && df_report_json(r, state_word(r->outcome), &fail) != DF_OK) {
+		df_error("%s", fail.msg);
+		code = code == DF_EXIT_OK || code == DF_EXIT_REJECTS ? DF_EXIT_FATAL : code;
+	}
+	return code;
+}
+
+int df_report_finished(struct df_outputs *o)
+{
+	uint64_t rejected = 0;
+	for (size_t i = 0; i < o->recovered.n_counter; i++)
+		if (df_str_is(o->recovered.counter[i].name, "rejected"))
+			rejected = o->recovered.counter[i].value;
+	df_info("this run is complete already; nothing to do");
+	return rejected ? DF_EXIT_REJECTS : DF_EXIT_OK;
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * sink_thread: orders first, then messages until the socket is empty (or a bounded number), then time. A fence is thus
+ * answered only when the socket was found empty after the order.
+ */
+#include "coordinator/sink_thread.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+
+#define MESSAGES_PER_TURN 64
+
+struct df_sink_thread {
+	pthread_t thread;
+	struct df_sink *sink;
+	struct df_store *store;
+	struct df_socket *results;
+	struct df_queue *orders, *events;
+	atomic_bool quit;
+	bool running;
+};
+
+static void emit(void *self, struct df_event *event)
+{
+	struct df_sink_thread *t = self;
+	df_queue_put(t->events, event);
+}
+
+static void drain_orders(struct df_sink_thread *t)
+{
+	struct df_order order;
+	while (df_queue_take(t->orders, &order))
+		df_sink_on_order(t->sink, &order);
+}
+
+/* True when the socket was found empty. */
+static bool drain_messages(struct df_sink_thread *t, struct df_frames *frames)
+{
+	for (int i = 0; i < MESSAGES_PER_TURN; i++) {
+		enum df_err err = df_socket_recv(t->results, frames);
+		if (err == DF_ERR_AGAIN)
+			return true;
+		if (err == DF_OK)
+			df_sink_on_message(t->sink, frames);
+		df_frames_release(frames);
+	}
+	return false;
+}
+
+static int timeout_ms(const struct df_sink_thread *t, uint64_t now)
+{
+	uint64_t deadline = df_sink_deadline(t->sink);
+	if (deadline == UINT64_MAX)
+		return 200;
+	return deadline <= now ? 0 : (int)((deadline - now + DF_MS - 1) / DF_MS);
+}
+
+static void *run(void *self)
+{
+	struct df_sink_thread *t = self;
+	struct df_frames frames = {0};
+	bool empty = true;
+	while (!atomic_load(&t->quit)) {
+		struct df_wait w[] = {
+			{.fd = df_queue_fd(t->orders)},
+			{.socket = t->results},
+			{.fd = df_store_event_fd(t->store)},
+		};
+		uint64_t now = df_clock_mono(&df_clock_real);
+		bool over = df_sink_over(t->sink);
+		size_t n = over ? 1 : w[2].fd >= 0 ? 3 : 2;
+		if (df_wait(w, n, empty || over ? timeout_ms(t, now) : 0) != DF_OK)
+			break;
+		drain_orders(t);
+		empty = over || drain_messages(t, &frames);
+		if (empty)
+			df_sink_on_empty(t->sink);
+		df_sink_tick(t->sink, df_clock_mono(&df_clock_real));
+	}
+	df_frames_free(&frames);
+	return NULL;
+}
+
+enum df_err df_sink_thread_start(const struct df_sink_config *config, const uint64_t *n_cell, uint32_t n_source,
+				 const struct df_recovered *recovered, struct df_socket *results, struct df_queue *events,
+				 struct df_sink_thread **ret_thread, struct df_fail *fail)
+{
+	struct df_sink_thread *t = calloc(1, sizeof(*t));
+	if (!t)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for the sink");
+	struct df_sink_config own = *config;
+	own.emit = emit;
+	own.self = t;
+	t->store = config->store;
+	t->results = results;
+	t->events = events;
+	enum df_err err = df_queue_create(sizeof(struct df_order), &t->orders);
+	if (err == DF_OK)
+		err = df_sink_create(&own, n_cell, n_source, recovered, &t->sink);
+	if (err == DF_OK && pthread_create(&t->thread, NULL, run, t) != 0)
+		err = DF_ERR_NOMEM;
+	if (err != DF_OK) {
+		t->results = NULL; /* stays the caller's */
+		df_sink_thread_destroy(&t);
+		return df_fail(fail, err, "cannot start the sink: %s", df_err_name(err));
+	}
+	t->running = true;
+	*ret_thread = t;
+	return DF_OK;
+}
+
+void df_sink_thread_order(struct df_sink_thread *t, const struct df_order *order)
+{
+	df_queue_put(t->orders, order);
+}
+
+void df_sink_thread_join(struct df_sink_thread *t)
+{
+	static const struct df_order nudge = {.type = DF_ORDER_HELLO}; /* of no lane: only wakes the thread */
+	if (!t->running)
+		return;
+	atomic_store(&t->quit, true);
+	df_queue_put(t->orders, &nudge);
+	(void)pthread_join(t->thread, NULL);
+	t->running = false;
+	df_socket_close(&t->results);
+}
+
+struct df_sink *df_sink_thread_sink(struct df_sink_thread *t)
+{
+	return t->sink;
+}
+
+void df_sink_thread_destroy(struct df_sink_thread **thread)
+{
+	struct df_sink_thread *t = *thread;
+	struct df_order order;
+	if (!t)
+		return;
+	df_sink_thread_join(t);
+	while (t->orders && df_queue_take(t->orders, &order))
+		free((char *)(uintptr_t)order.source.message.p);
+	df_sink_destroy(&t->sink);
+	df_queue_destroy(&t->orders);
+	free(t);
+	*thread = NULL;
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * supervise: child processes: start by fork + exec of the same binary, reap, end. Belongs to the control thread alone
+ * (a child's parent-death signal fires when the thread that started it dies).
+ */
+#ifndef DF_COORDINATOR_SUPERVISE_H
+#define DF_COORDINATOR_SUPERVISE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "coordinator/dispatch.h"
+#include "proto/heritage.h"
+
+struct df_supervisor;
+
+struct df_child_exit {
+	uint64_t lane;
+	enum df_role role;
+	int exit_code, signal; /* signal 0: exited */
+	struct df_blame blame;
+};
+
+struct df_process_stats {
+	enum df_role role;
+	uint32_t number;
+	uint64_t peak_rss_bytes;
+	uint64_t cpu_ns;
+};
+
+enum df_err df_supervisor_create(struct df_supervisor **ret_supervisor, struct df_fail *fail) DF_MUST_CHECK;
+/* Ends what is left: SIGTERM, then SIGKILL after `grace_ms`. */
+void df_supervisor_destroy(struct df_supervisor **s);
+void df_supervisor_end_all(struct df_supervisor *s, int grace_ms);
+
+/* `base` is copied; lane, role, number, nonce and lane_endpoint are those of the new child. stdin_fd: -1 for /dev/null. */
+enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritage *h, int stdin_fd, struct df_fail *fail)
+	DF_MUST_CHECK;
+void df_supervisor_kill(struct df_supervisor *s, uint64_t lane, int signal);
+/* One child that has ended since; false: none. Call until false after SIGCHLD. */
+bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit);
+/* One character per worker: '#' computing, '.' waiting. */
+void df_supervisor_states(const struct df_supervisor *s, char *ret_states, size_t size);
+size_t df_supervisor_n(const struct df_supervisor *s);
+/* What ended children used; valid until the next reap. */
+const struct df_process_stats *df_supervisor_stats(const struct df_supervisor *s, size_t *ret_n);
+
+#endif
