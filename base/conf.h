@@ -30,7 +30,7 @@ struct df_str_list {
 };
 
 struct df_opt {
-	const char *name; /* NULL ends the table */
+	const char *name; /* NULL ends the table; '-' and '_' are the same when a name is looked up */
 	enum df_opt_type type;
 	size_t offset; /* of the member in the options struct */
 	const char *initial; /* default as the user would write it; NULL: none (zeroed: 0, false, empty) */
@@ -51,12 +51,20 @@ enum df_err df_conf_set(const struct df_opt *table, struct df_arena *arena, void
 
 const struct df_opt *df_conf_find(const struct df_opt *table, struct df_str name);
 
-/* Append ", did you mean 'a' or 'b'?" candidates: the known names nearest to `word`, at most 3, at a distance of at most
+/* Append "; did you mean 'a' or 'b'?": the known names nearest to `word`, at most 3, at a distance of at most
  * 1/3 of its length + 1. Adds nothing when none is near. `names` ends with NULL. */
 void df_conf_suggest(struct df_buf *out, struct df_str word, const char *const *names);
 
-/* Help for people: aligned plain text, one option after the other, wrapped at `width` columns. */
+/* "N", "SIZE", "a|b", ...: what stands for the value in help. Never NULL; "" for a BOOL. */
+const char *df_conf_value_name(const struct df_opt *row);
+
+/* Help for people: aligned plain text, one option after the other, wrapped at `width` columns; `prefix` stands before
+ * each name ("--" or ""). */
 enum df_err df_conf_help(const struct df_opt *table, const char *prefix, size_t width, struct df_buf *out);
+/* One row of it, for callers that write their own left column. */
+enum df_err df_conf_help_row(const struct df_opt *row, const char *left, size_t width, struct df_buf *out);
+/* `text` (paragraphs end with a line break) wrapped at `width` columns, each line behind `indent` blanks. */
+enum df_err df_conf_wrap(const char *text, size_t indent, size_t width, struct df_buf *out);
 /* A Markdown table: option, type, default, range, meaning. */
 enum df_err df_conf_markdown(const struct df_opt *table, struct df_buf *out);
 

@@ -7,6 +7,7 @@
  *   name, key, label = letter *( letter | digit | "_" | "-" )
  *   value    = bare | 'single quoted, taken as it is' | "double quoted, with \" \\ \n \t \uXXXX"
  *   bare     = 1*( any character but blanks, "|", "#" at a word's start, and quotes )
+ *   (control characters stand only in quotes, NUL nowhere; a name has at most 64 bytes)
  *   comment  = "#" to the end of the line, where a word could begin; blanks and line breaks separate words
  *
  * A label names a stage for overrides (`--c.key value`); without one a stage is called by its name. Two stages of
@@ -46,14 +47,29 @@ struct df_pipeline {
 enum df_err df_pipeline_parse(struct df_str text, struct df_arena *arena, struct df_pipeline *ret_pipeline,
 			      struct df_fail *fail) DF_MUST_CHECK;
 
-/* Set stage.key=value from the command line; replaces an earlier value. */
+/* A stage's name for people and overrides: its label, or its name. */
+static inline struct df_str df_pipeline_call_name(const struct df_pipeline_stage *s)
+{
+	return s->label.n ? s->label : s->name;
+}
+
+/* Build a pipeline from other sources than text: append a stage, set an option (replacing an earlier value). Names are
+ * checked against the grammar, values for UTF-8; slices are not copied. DF_ERR_USAGE, DF_ERR_LIMIT, DF_ERR_NOMEM. */
+enum df_err df_pipeline_add(struct df_pipeline *p, struct df_str label, struct df_str name,
+			    struct df_pipeline_stage **ret_stage, struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_pipeline_set(struct df_pipeline_stage *stage, struct df_arena *arena, struct df_str key,
+			    struct df_str value, struct df_fail *fail) DF_MUST_CHECK;
+
+/* Set stage.key=value from the command line; replaces an earlier value. DF_ERR_USAGE when no stage, or more than one,
+ * has that call name. Whether the stage knows the key is found out later, by those who know stages. */
 enum df_err df_pipeline_override(struct df_pipeline *p, struct df_arena *arena, struct df_str stage, struct df_str key,
 				 struct df_str value, struct df_fail *fail) DF_MUST_CHECK;
 
 /* Canonical text: one space between words, values quoted where they must be; parses back to the same pipeline. */
 enum df_err df_pipeline_format(const struct df_pipeline *p, struct df_buf *out) DF_MUST_CHECK;
 
-/* An error at byte `at` of p->text: "message\n  the line\n      ^". at = SIZE_MAX: the message alone. */
+/* An error at byte `at` of p->text: "message\n  the line\n      ^". at = SIZE_MAX: the message alone. A long line is
+ * shown in part. Always DF_ERR_USAGE. */
 enum df_err df_pipeline_fail_at(const struct df_pipeline *p, size_t at, struct df_fail *fail, const char *fmt, ...)
 	DF_PRINTF(4, 5);
 
