@@ -184,7 +184,7 @@ static enum df_err string(struct parser *p, struct df_str *ret)
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
 	const char *close = p->at;
 	while (close < p->end && *close != '"')
-		close += *close == '\\' ? 2 : 1;
+		close += *close == '\\' && p->end - close > 1 ? 2 : 1;
 	if (close >= p->end)
 		return bad(p, DF_ERR_PARSE, "a string is not closed");
 	char *out = df_arena_alloc(p->arena, (size_t)(close - p->at) + 1), *start = out;
@@ -213,15 +213,44 @@ static enum df_err string(struct parser *p, struct df_str *ret)
 	return DF_OK;
 }
 
+static bool digits(struct parser *p)
+{
+	const char *from = p->at;
+	while (p->at < p->end && *p->at >= '0' && *p->at <= '9')
+		p->at++;
+	return p->at > from;
+}
+
+/* RFC 8259, section 6: [ "-" ] ( "0" | 1-9 digits ) [ "." digits ] [ "e" [ "+" | "-" ] digits ] */
+static bool number_grammar(struct parser *p)
+{
+	(void)take(p, '-');
+	if (!take(p, '0') && !digits(p))
+		return false;
+	if (take(p, '.') && !digits(p))
+		return false;
+	if (!take(p, 'e') && !take(p, 'E'))
+		return true;
+	if (!take(p, '+'))
+		(void)take(p, '-');
+	return digits(p);
+}
+
 static enum df_err number(struct parser *p, struct df_json *v)
 {
 	const char *from = p->at;
-	while (p->at < p->end && *p->at && strchr("+-0123456789.eE", *p->at))
-		p->at++;
+	if (!number_grammar(p)) {
+		p->at = from;
+		return bad(p, DF_ERR_PARSE, from < p->end ? "not a JSON value" : "a value is missing");
+	}
 	v->type = DF_JSON_NUMBER;
 	v->string = (struct df_str){from, (size_t)(p->at - from)};
-	if (df_str_to_double(v->string, &v->number) != DF_OK || *from == '+' || *from == '.')
-		return bad(p, DF_ERR_PARSE, "not a number");
+	if (df_str_to_double(v->string, &v->number) != DF_OK) { /* longer than its buffer, or beyond its range */
+		struct df_str z = df_arena_copy(p->arena, v->string);
+		if (!z.p)
+			return bad(p, DF_ERR_NOMEM, "no memory");
+		v->number = strtod(z.p, NULL);
+	}
 	if (df_str_to_u64(v->string, &v->u64) != DF_OK)
 		v->u64 = 0;
 	return DF_OK;
@@ -266,15 +295,8 @@ static bool word(struct parser *p, const char *w)
 	return true;
 }
 
-static enum df_err value(struct parser *p, int depth, struct df_json **ret)
+static enum df_err any(struct parser *p, int depth, struct df_json *v)
 {
-	if (depth > MAX_DEPTH)
-		return bad(p, DF_ERR_LIMIT, "nested too deeply");
-	struct df_json *v = df_arena_zalloc(p->arena, sizeof(*v));
-	if (!v)
-		return bad(p, DF_ERR_NOMEM, "no memory");
-	*ret = v;
-	skip_blank(p);
 	if (take(p, '{')) {
 		v->type = DF_JSON_OBJECT;
 		return members(p, depth, v, '}');
@@ -297,10 +319,30 @@ static enum df_err value(struct parser *p, int depth, struct df_json **ret)
 	return number(p, v);
 }
 
+static enum df_err value(struct parser *p, int depth, struct df_json **ret)
+{
+	if (depth > MAX_DEPTH)
+		return bad(p, DF_ERR_LIMIT, "nested too deeply");
+	struct df_json *v = df_arena_zalloc(p->arena, sizeof(*v));
+	if (!v)
+		return bad(p, DF_ERR_NOMEM, "no memory");
+	*ret = v;
+	skip_blank(p);
+	const char *from = p->at;
+	DF_TRY(any(p, depth, v));
+	v->raw = (struct df_str){from, (size_t)(p->at - from)};
+	return DF_OK;
+}
+
 enum df_err df_json_parse(struct df_str text, struct df_arena *arena, struct df_json **ret_root, struct df_fail *fail)
 {
 	struct parser p = {text.p, text.p, text.p + text.n, arena, fail};
 	struct df_json *root = NULL;
+	size_t valid = df_str_utf8_prefix(text);
+	if (valid < text.n) {
+		p.at += valid;
+		return bad(&p, DF_ERR_UTF8, "not valid UTF-8");
+	}
 	DF_TRY(value(&p, 0, &root));
 	skip_blank(&p);
 	if (p.at != p.end)

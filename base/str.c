@@ -33,6 +33,49 @@ struct df_str df_str_trim(struct df_str s)
 	return s;
 }
 
+/* The bytes of the sequence at p (n >= 1 bytes left), or 0 when it is none. Table 3-7 of the Unicode Standard. */
+static size_t sequence(const unsigned char *p, size_t n)
+{
+	unsigned char low = 0x80, high = 0xbf;
+	size_t more;
+	if (p[0] < 0x80)
+		return 1;
+	if (p[0] >= 0xc2 && p[0] <= 0xdf)
+		more = 1;
+	else if (p[0] >= 0xe0 && p[0] <= 0xef)
+		more = 2;
+	else if (p[0] >= 0xf0 && p[0] <= 0xf4)
+		more = 3;
+	else
+		return 0;
+	if (p[0] == 0xe0)
+		low = 0xa0;
+	else if (p[0] == 0xed)
+		high = 0x9f;
+	else if (p[0] == 0xf0)
+		low = 0x90;
+	else if (p[0] == 0xf4)
+		high = 0x8f;
+	if (more >= n || p[1] < low || p[1] > high)
+		return 0;
+	for (size_t i = 2; i <= more; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	return more + 1;
+}
+
+size_t df_str_utf8_prefix(struct df_str s)
+{
+	size_t at = 0;
+	while (at < s.n) {
+		size_t step = sequence((const unsigned char *)s.p + at, s.n - at);
+		if (step == 0)
+			break;
+		at += step;
+	}
+	return at;
+}
+
 #define MAX_NAME 64
 
 static size_t min3(size_t a, size_t b, size_t c)
@@ -91,9 +134,9 @@ enum df_err df_str_to_i64(struct df_str s, int64_t *ret_value)
 		s.p++, s.n--;
 	uint64_t v = 0;
 	DF_TRY(df_str_to_u64(s, &v));
-	if (v > (uint64_t)INT64_MAX)
+	if (v > (uint64_t)INT64_MAX + neg)
 		return DF_ERR_RANGE;
-	*ret_value = neg ? -(int64_t)v : (int64_t)v;
+	*ret_value = neg ? (int64_t)(0 - v) : (int64_t)v;
 	return DF_OK;
 }
 

@@ -43,6 +43,9 @@ bool df_str_ends(struct df_str s, const char *suffix);
 /* ASCII blanks (space, tab, CR, LF) removed at both ends. */
 struct df_str df_str_trim(struct df_str s);
 
+/* The length in bytes of the longest prefix that is valid UTF-8 (RFC 3629: no surrogates, nothing overlong); s.n when all is. */
+size_t df_str_utf8_prefix(struct df_str s);
+
 /* Damerau-Levenshtein distance (adjacent swaps cost 1) of two short names; at most 64 bytes of each are compared. */
 size_t df_str_distance(struct df_str a, struct df_str b);
 
