@@ -47,7 +47,7 @@ void df_arena_reset(struct df_arena *a)
 	a->head = NULL;
 	while (b) {
 		struct df_arena_block *next = b->next;
-		if (a->total > a->keep && (next || a->free)) {
+		if (a->total > a->keep && b->cap > FIRST_BLOCK) {
 			a->total -= b->cap + HEADER;
 			free(b);
 		} else {
