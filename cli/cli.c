@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+/* cli: the table of sub-commands, the way into one, and how results and errors reach people. */
+#include "cli/commands.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli/run_rows.h"
+#include "cli/stages_rows.h"
+#if __has_include("worker/role.h")
+#include "worker/role.h"
+#define role_main df_role_main
+#else
+static int role_main(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	(void)fputs("docflume: error: this build has no workers\n", stderr);
+	return DF_EXIT_FATAL;
+}
+#endif
+
+const struct df_command df_commands[] = {
+	{"run", "PIPELINE [INPUT...]", "send documents through a pipeline",
+	 "PIPELINE is one argument: stages divided by '|', each with options of the form key=value, e.g. "
+	 "'strip | clean min_chars=20 | chunk tokens=200 | embed'. 'docflume stages' lists the stages.\n"
+	 "INPUT is a file, a glob, a folder (all documents in it), or '-' for stdin; without one, stdin is read. "
+	 "JSONL, text, Markdown, CSV and TSV are read, also compressed (gz, zst, xz, bz2) and in tar and zip.\n"
+	 "With -o DIR the run can be stopped or killed at any moment: the same command goes on where it was. "
+	 "Without it rows go to stdout as JSONL.\n"
+	 "--stage.key VALUE overrides an option of a stage, e.g. --chunk.tokens 300; a stage with a label "
+	 "('c=chunk') is called by it.\n"
+	 "Exit status: 0 all done; 1 fatal; 2 usage; 3 done with rejects; 75 stopped early.\n",
+	 df_cmd_run, df_run_rows, df_run_args, false},
+	{"search", "--store DIR WORDS", "find the chunks of a run that are nearest to words", NULL, df_cmd_search, NULL,
+	 NULL, false},
+	{"models", "list|fetch [NAME]", "list and fetch models", NULL, df_cmd_models, NULL, NULL, false},
+	{"stages", "[NAME]", "list the stages, or tell all about one", NULL, df_cmd_stages, df_stages_rows,
+	 df_stages_args, false},
+	{"help", "[COMMAND]", "tell about a command; --man prints the manual page", NULL, df_cmd_help, NULL, NULL,
+	 false},
+	{"version", "", "print the version", NULL, df_cmd_version, NULL, NULL, false},
+	{"worker", "", "a process that 'run' starts", NULL, role_main, NULL, NULL, true},
+	{"reader", "", "a process that 'run' starts", NULL, role_main, NULL, NULL, true},
+	{.name = NULL},
+};
+
+int df_cli_fail(const char *command, enum df_err err, const struct df_fail *fail)
+{
+	char more[96] = "";
+	if (err == DF_ERR_USAGE)
+		(void)snprintf(more, sizeof(more), "try 'docflume help%s%s'\n", command ? " " : "",
+			       command ? command : "");
+	(void)fprintf(stderr, "docflume: error: %s\n%s", fail->msg[0] ? fail->msg : df_err_name(err), more);
+	return err == DF_ERR_USAGE ? DF_EXIT_USAGE : DF_EXIT_FATAL;
+}
+
+int df_cli_print(const struct df_buf *text)
+{
+	const char *p = text->p;
+	for (size_t left = text->n; left;) {
+		ssize_t n = write(STDOUT_FILENO, p, left);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			(void)fprintf(stderr, "docflume: error: cannot write to stdout: %s\n", strerror(errno));
+			return DF_EXIT_FATAL;
+		}
+		p += n;
+		left -= (size_t)n;
+	}
+	return DF_EXIT_OK;
+}
+
+static int unknown_command(const char *name)
+{
+	const char *names[32];
+	size_t n = 0;
+	struct df_fail fail = {.msg = ""};
+	struct df_buf hint;
+	for (const struct df_command *c = df_commands; c->name && n + 1 < sizeof(names) / sizeof(names[0]); c++)
+		if (!c->hidden)
+			names[n++] = c->name;
+	names[n] = NULL;
+	df_buf_init(&hint, 512);
+	df_conf_suggest(&hint, df_str_from(name), names);
+	enum df_err err = df_fail(&fail, DF_ERR_USAGE, "unknown command '%.100s'" DF_STR_FMT, name,
+				  DF_STR_ARG(df_buf_str(&hint)));
+	df_buf_release(&hint);
+	return df_cli_fail(NULL, err, &fail);
+}
+
+int df_cli_main(int argc, char **argv)
+{
+	char help[] = "help";
+	char *help_argv[] = {help, NULL};
+	if (argc < 2) {
+		struct df_fail fail;
+		return df_cli_fail(NULL, df_fail(&fail, DF_ERR_USAGE, "no command"), &fail);
+	}
+	const char *word = argv[1];
+	if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+		return df_cmd_help(1, help_argv);
+	if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0)
+		return df_cmd_version(1, argv + 1);
+	for (const struct df_command *c = df_commands; c->name; c++)
+		if (strcmp(word, c->name) == 0)
+			return c->main(argc - 1, argv + 1);
+	return unknown_command(word);
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+/* run_rows: one table, and the order in which it is filled: defaults, command line, file, overrides, checks. */
+#include "cli/run_rows.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "base/io.h"
+#include "cli/cores.h"
+#include "cli/pipeline_file.h"
+#include "worker/stages/registry.h"
+
+#define AT(member) offsetof(struct df_run_request, member)
+#define RUN(member) offsetof(struct df_run_request, run.member)
+#define MANY 1e15
+
+const struct df_opt df_run_rows[] = {
+	{.name = "out",
+	 .type = DF_OPT_STRING,
+	 .offset = RUN(out),
+	 .value_name = "DIR|-",
+	 .max = 4096,
+	 .help = "Make this run directory, or go on with it; without it, or with '-', rows go to stdout"},
+	{.name = "jobs",
+	 .type = DF_OPT_INT,
+	 .offset = RUN(jobs),
+	 .min = 1,
+	 .max = DF_WORKERS_MAX,
+	 .help = "Worker processes; the cores this process may use when not given"},
+	{.name = "file",
+	 .type = DF_OPT_STRING,
+	 .offset = AT(file),
+	 .value_name = "FILE",
+	 .max = 4096,
+	 .help = "Read the pipeline and settings from a YAML file"},
+	{.name = "keep-order", .type = DF_OPT_BOOL, .offset = RUN(keep_order), .help = "Write rows in input order"},
+	{.name = "limit",
+	 .type = DF_OPT_INT,
+	 .offset = RUN(limit),
+	 .min = 0,
+	 .max = MANY,
+	 .help = "Take at most N documents"},
+	{.name = "skip",
+	 .type = DF_OPT_INT,
+	 .offset = RUN(skip),
+	 .min = 0,
+	 .max = MANY,
+	 .help = "Pass over the first N documents"},
+	{.name = "sample",
+	 .type = DF_OPT_FLOAT,
+	 .offset = RUN(sample),
+	 .initial = "1",
+	 .min = 0,
+	 .max = 1,
+	 .value_name = "P",
+	 .help = "Take this part of the documents, chosen by a hash of their place: the same ones each time"},
+	{.name = "sample-seed", .type = DF_OPT_INT, .offset = RUN(sample_seed), .help = "Another seed, another sample"},
+	{.name = "id-key",
+	 .type = DF_OPT_STRING,
+	 .offset = RUN(id_key),
+	 .initial = "id",
+	 .value_name = "KEY",
+	 .max = 1024,
+	 .help = "The member that holds a document's id"},
+	{.name = "text-key",
+	 .type = DF_OPT_STRING,
+	 .offset = RUN(text_key),
+	 .initial = "text",
+	 .value_name = "KEY",
+	 .max = 1024,
+	 .help = "The member that holds a document's text"},
+	{.name = "input-format",
+	 .type = DF_OPT_ENUM,
+	 .offset = RUN(input_format),
+	 .initial = "auto",
+	 .choices = "auto|jsonl|text|csv|tsv",
+	 .value_name = "FORMAT",
+	 .help = "auto|jsonl|text|csv|tsv; auto goes by the file's name, and takes stdin as JSONL"},
+	{.name = "max-record",
+	 .type = DF_OPT_SIZE,
+	 .offset = RUN(max_record),
+	 .initial = "8m",
+	 .min = 1024,
+	 .max = DF_RECORD_BYTES_MAX,
+	 .help = "A longer record is rejected"},
+	{.name = "cell-size",
+	 .type = DF_OPT_SIZE,
+	 .offset = RUN(cell_size),
+	 .initial = "16k",
+	 .min = 1024,
+	 .max = DF_CELL_BYTES_MAX,
+	 .help = "The grid on which input is divided"},
+	{.name = "output-format",
+	 .type = DF_OPT_ENUM,
+	 .offset = RUN(output_format),
+	 .initial = "auto",
+	 .choices = "auto|jsonl|npy|both|none",
+	 .value_name = "FORMAT",
+	 .help = "auto|jsonl|npy|both|none; auto is both when vectors go to a run directory, else jsonl"},
+	{.name = "dtype",
+	 .type = DF_OPT_ENUM,
+	 .offset = RUN(dtype),
+	 .initial = "f32",
+	 .choices = "f32|f16",
+	 .help = "Numbers of vectors in .npy files"},
+	{.name = "part-size",
+	 .type = DF_OPT_SIZE,
+	 .offset = RUN(part_size),
+	 .initial = "1g",
+	 .min = 65536,
+	 .max = 1e15,
+	 .help = "Begin a new part at this size"},
+	{.name = "zstd",
+	 .type = DF_OPT_INT,
+	 .offset = RUN(zstd),
+	 .min = 0,
+	 .max = 19,
+	 .value_name = "LEVEL",
+	 .help = "Compress parts; level 3 when none is named, 0 is off"},
+	{.name = "rejects",
+	 .type = DF_OPT_STRING,
+	 .offset = RUN(rejects),
+	 .value_name = "FILE",
+	 .max = 4096,
+	 .help = "Where rejected documents go when rows go to stdout"},
+	{.name = "model-dir",
+	 .type = DF_OPT_STRING,
+	 .offset = RUN(model_dir),
+	 .value_name = "DIR",
+	 .max = 4096,
+	 .help = "Read the model here instead of from the cache"},
+	{.name = "force-restart",
+	 .type = DF_OPT_BOOL,
+	 .offset = RUN(force_restart),
+	 .help = "Throw away what the run directory holds and begin again"},
+	{.name = "fsync",
+	 .type = DF_OPT_ENUM,
+	 .offset = RUN(fsync),
+	 .initial = "commit",
+	 .choices = "commit|rotate|never",
+	 .value_name = "WHEN",
+	 .help = "commit|rotate|never: when output is forced to the disk"},
+	{.name = "bar",
+	 .type = DF_OPT_ENUM,
+	 .offset = RUN(bar),
+	 .initial = "auto",
+	 .choices = "auto|always|never",
+	 .value_name = "WHEN",
+	 .help = "auto|always|never: the progress bar"},
+	{.name = "log-format",
+	 .type = DF_OPT_ENUM,
+	 .offset = RUN(log_format),
+	 .initial = "text",
+	 .choices = "text|json",
+	 .help = "Lines on stderr"},
+	{.name = "quiet", .type = DF_OPT_BOOL, .offset = RUN(quiet), .help = "Only warnings and errors"},
+	{.name = "verbose",
+	 .type = DF_OPT_BOOL,
+	 .offset = RUN(verbose),
+	 .help = "Also what is of interest when something is wrong"},
+	{.name = "dry-run",
+	 .type = DF_OPT_BOOL,
+	 .offset = RUN(dry_run),
+	 .help = "Check pipeline and inputs, print what would be done, and end"},
+	{.name = "help", .type = DF_OPT_BOOL, .offset = AT(help), .help = "Print this"},
+	{.name = NULL},
+};
+
+const struct df_arg df_run_args[] = {
+	{"out", 'o', NULL},   {"jobs", 'j', NULL},  {"file", 'f', NULL}, {"keep-order", 'k', NULL},
+	{"limit", 'n', NULL}, {"quiet", 'q', NULL}, {"help", 'h', NULL}, {"verbose", 'v', NULL},
+	{"zstd", 0, "3"},     {NULL, 0, NULL},
+};
+
+struct request {
+	struct df_run_request *r;
+	struct df_args args;
+	struct df_pipeline *pipeline;
+	struct df_str_list file_inputs;
+	struct df_arena *arena;
+	struct df_fail *fail;
+};
+
+static enum df_err no_memory(struct request *q)
+{
+	return df_fail(q->fail, DF_ERR_NOMEM, "no memory for the command line");
+}
+
+static enum df_err read_file(struct request *q)
+{
+	char *text = NULL;
+	size_t n = 0;
+	struct df_pipeline_file *file = df_arena_zalloc(q->arena, sizeof(*file));
+	if (!file)
+		return no_memory(q);
+	DF_TRY(df_io_read_file(&df_io_real, AT_FDCWD, q->r->file.p, DF_PIPELINE_BYTES_MAX, &text, &n, q->fail));
+	enum df_err err = df_pipeline_file_parse((struct df_str){text, n}, q->r->file.p, df_run_rows, q->r,
+						 q->args.given, q->arena, file, q->fail);
+	free(text);
+	if (err != DF_OK)
+		return err;
+	*q->pipeline = file->pipeline;
+	q->file_inputs = file->inputs;
+	return DF_OK;
+}
+
+/* The pipeline comes from the file, or else is the first operand. */
+static enum df_err find_pipeline(struct request *q)
+{
+	if (q->r->file.n) {
+		DF_TRY(read_file(q));
+		if (q->pipeline->n_stage)
+			return DF_OK;
+	}
+	if (q->args.n_operand == 0)
+		return df_fail(q->fail, DF_ERR_USAGE, "no pipeline; e.g. docflume run 'strip | count' docs.jsonl");
+	DF_TRY(df_pipeline_parse(q->args.operand[0], q->arena, q->pipeline, q->fail));
+	q->args.operand++;
+	q->args.n_operand--;
+	return DF_OK;
+}
+
+static enum df_err check_pipeline(struct request *q)
+{
+	const struct df_stage_class **class = NULL;
+	void **options = NULL;
+	struct df_buf text;
+	struct df_run_options *run = &q->r->run;
+	for (size_t i = 0; i < q->args.n_override; i++) {
+		const struct df_arg_override *o = &q->args.override[i];
+		DF_TRY(df_pipeline_override(q->pipeline, q->arena, o->stage, o->key, o->value, q->fail));
+	}
+	DF_TRY(df_stage_check_pipeline(q->pipeline, q->arena, &class, &options, q->fail));
+	for (size_t i = 0; i < q->pipeline->n_stage; i++) {
+		run->has_side_effects |= (class[i] -> flags &DF_STAGE_SIDE_EFFECTS) != 0;
+		run->has_vectors |= (class[i] -> flags &DF_STAGE_VECTORS) != 0;
+		run->has_model |= (class[i] -> flags &DF_STAGE_MODEL) != 0;
+	}
+	df_buf_init(&text, 2 * DF_PIPELINE_BYTES_MAX);
+	enum df_err err = df_pipeline_format(q->pipeline, &text);
+	run->pipeline = q->pipeline;
+	run->pipeline_text = df_arena_copy(q->arena, df_buf_str(&text));
+	df_buf_release(&text);
+	return err == DF_OK && run->pipeline_text.p ? DF_OK : no_memory(q);
+}
+
+static enum df_err find_inputs(struct request *q, bool stdin_is_terminal)
+{
+	struct df_run_options *run = &q->r->run;
+	static const struct df_str stdin_only = {"-", 1};
+	run->input = q->args.n_operand ? q->args.operand : q->file_inputs.item;
+	run->n_input = q->args.n_operand ? q->args.n_operand : q->file_inputs.n;
+	if (run->n_input)
+		return DF_OK;
+	if (stdin_is_terminal)
+		return df_fail(q->fail, DF_ERR_USAGE, "no input; name files, globs or folders, or pipe documents in");
+	run->input = &stdin_only;
+	run->n_input = 1;
+	return DF_OK;
+}
+
+static enum df_err settle_output(struct request *q)
+{
+	struct df_run_options *run = &q->r->run;
+	if (df_str_is(run->out, "-"))
+		run->out.n = 0;
+	bool to_dir = run->out.n > 0;
+	bool named = run->output_format == DF_OUTFMT_NPY || run->output_format == DF_OUTFMT_BOTH;
+	if (named && !to_dir)
+		return df_fail(q->fail, DF_ERR_USAGE,
+			       "'--output-format' with .npy files needs a run directory: -o DIR");
+	if (named && !run->has_vectors)
+		return df_fail(q->fail, DF_ERR_USAGE,
+			       "'--output-format' with .npy files needs a stage that makes vectors, e.g. embed");
+	if (run->output_format == DF_OUTFMT_AUTO)
+		run->output_format = to_dir && run->has_vectors ? DF_OUTFMT_BOTH : DF_OUTFMT_JSONL;
+	if (run->force_restart && !to_dir)
+		return df_fail(q->fail, DF_ERR_USAGE, "'--force-restart' needs a run directory: -o DIR");
+	if (run->quiet && run->verbose)
+		return df_fail(q->fail, DF_ERR_USAGE, "'--quiet' and '--verbose' exclude each other");
+	if (run->id_key.n == 0 || run->text_key.n == 0)
+		return df_fail(q->fail, DF_ERR_USAGE, "'--id-key' and '--text-key' cannot be empty");
+	if (df_str_eq(run->id_key, run->text_key))
+		return df_fail(q->fail, DF_ERR_USAGE,
+			       "'--id-key' and '--text-key' name the same member '" DF_STR_FMT "'",
+			       DF_STR_ARG(run->id_key));
+	return DF_OK;
+}
+
+enum df_err df_run_request_parse(int argc, char **argv, bool stdin_is_terminal, struct df_arena *arena,
+				 struct df_run_request *ret_request, struct df_fail *fail)
+{
+	struct df_run_request r;
+	struct request q = {.r = &r, .arena = arena, .fail = fail};
+	df_conf_defaults(df_run_rows, arena, &r, sizeof(r));
+	q.pipeline = df_arena_zalloc(arena, sizeof(*q.pipeline));
+	if (!q.pipeline)
+		return no_memory(&q);
+	DF_TRY(df_args_parse(df_run_rows, df_run_args, true, argc, argv, arena, &r, &q.args, fail));
+	if (!r.help) {
+		DF_TRY(find_pipeline(&q));
+		DF_TRY(check_pipeline(&q));
+		DF_TRY(find_inputs(&q, stdin_is_terminal));
+		DF_TRY(settle_output(&q));
+	}
+	if (!df_args_given(df_run_rows, &q.args, "jobs")) {
+		unsigned cores = df_cores();
+		r.run.jobs = cores < DF_WORKERS_MAX ? (int64_t)cores : DF_WORKERS_MAX;
+	}
+	if (!df_args_given(df_run_rows, &q.args, "limit"))
+		r.run.limit = -1;
+	*ret_request = r;
+	return DF_OK;
+}
