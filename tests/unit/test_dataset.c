@@ -29,7 +29,7 @@ static void touch(const char *path, const char *content)
 static int set_up(void **state)
 {
 	(void)state;
-	strcpy(home, "/tmp/df_test_dataset_XXXXXX");
+	(void)snprintf(home, sizeof(home), "%s", "/tmp/df_test_dataset_XXXXXX");
 	memset(&d, 0, sizeof(d));
 	return !getcwd(before, sizeof(before)) || !mkdtemp(home) || chdir(home) != 0;
 }

@@ -152,7 +152,7 @@ static void test_lines__a_long_record_is_not_read_to_its_end(void **state)
 
 static int temp_file(const char *content, char *path)
 {
-	strcpy(path, "/tmp/df_test_lines_XXXXXX");
+	(void)snprintf(path, 64, "%s", "/tmp/df_test_lines_XXXXXX");
 	int fd = mkstemp(path);
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, content, strlen(content)), strlen(content));

@@ -24,7 +24,7 @@ static struct df_buf out;
 static int set_up(void **state)
 {
 	(void)state;
-	strcpy(path, "/tmp/df_test_reader_XXXXXX");
+	(void)snprintf(path, sizeof(path), "%s", "/tmp/df_test_reader_XXXXXX");
 	int fd = mkstemp(path);
 	df_buf_init(&out, 64 << 20);
 	return fd < 0 || close(fd) != 0;
