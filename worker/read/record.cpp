@@ -5,8 +5,8 @@
  * DESIGN. simdjson's stage 1 validates UTF-8 and control characters and lists the byte of every structural character
  * and of every scalar's start; strings are known to be closed. What is left is the grammar over that list: a
  * loop with one bit per open container (`walk`). No tape is built and no string is copied that need not be, raw
- * spans come for free, and, unlike on-demand, nothing is left unchecked. Most of the time goes into unescaping. An entry's extent ends where the next entry
- * begins, less blanks: stage 1 lists everything that is not a blank, a string's inside, or a scalar's later bytes.
+ * spans come for free, and, unlike on-demand, nothing is left unchecked. Most of the time goes into unescaping.
+ * An entry's extent ends where the next entry begins, less blanks: stage 1 lists everything that is not a blank, a string's inside, or a scalar's later bytes.
  */
 /* C headers, read by a C++ compiler: compound literals, and functions named like a struct. */
 #pragma GCC diagnostic push
