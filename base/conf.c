@@ -58,11 +58,14 @@ static const char *nearest(struct df_str word, const char *const *names, size_t 
 void df_conf_suggest(struct df_buf *out, struct df_str word, const char *const *names)
 {
 	const char *found[SUGGESTIONS_MAX];
-	size_t n = 0;
+	size_t n = 0, limit = word.n / 3 + 1;
 	while (n < SUGGESTIONS_MAX) {
-		const char *name = nearest(word, names, word.n / 3 + 1, found, n);
+		const char *name = nearest(word, names, limit, found, n);
 		if (!name)
 			break;
+		if (n == 0 && df_str_distance(word, df_str_from(name)) + 1 < limit)
+			limit = df_str_distance(word, df_str_from(name)) +
+				1; /* beside a good one, poor ones only distract */
 		found[n++] = name;
 	}
 	for (size_t i = 0; i < n; i++)

@@ -32,13 +32,14 @@ struct df_str_list {
 struct df_opt {
 	const char *name; /* NULL ends the table; '-' and '_' are the same when a name is looked up */
 	enum df_opt_type type;
-	size_t offset; /* of the member in the options struct */
+	size_t offset;       /* of the member in the options struct */
 	const char *initial; /* default as the user would write it; NULL: none (zeroed: 0, false, empty) */
-	double min, max; /* INT, SIZE, FLOAT; both 0: no range; for STRING max is the largest length in bytes, 0 = 65536 */
+	double min,
+		max; /* INT, SIZE, FLOAT; both 0: no range; for STRING max is the largest length in bytes, 0 = 65536 */
 	const char *choices; /* ENUM */
 	bool required;
 	const char *value_name; /* shown in help, e.g. "N"; NULL: made from the type */
-	const char *help; /* one sentence or two, no full stop needed */
+	const char *help;       /* one sentence or two, no full stop needed */
 };
 
 /* Set every option of `table` in `*options` (size bytes) to its default. Cannot fail on a correct table (asserted). */

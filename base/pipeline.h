@@ -25,7 +25,7 @@
 
 struct df_pipeline_opt {
 	struct df_str key;
-	struct df_str value; /* unquoted */
+	struct df_str value;     /* unquoted */
 	size_t key_at, value_at; /* byte offsets in the source text, for carets; SIZE_MAX for an override or YAML */
 };
 

@@ -43,6 +43,7 @@ const struct df_command df_commands[] = {
 	{"version", "", "print the version", NULL, df_cmd_version, NULL, NULL, false},
 	{"worker", "", "a process that 'run' starts", NULL, role_main, NULL, NULL, true},
 	{"reader", "", "a process that 'run' starts", NULL, role_main, NULL, NULL, true},
+	{"reader", "", "a process that 'run' starts", NULL, role_main, NULL, NULL, true},
 	{.name = NULL},
 };
 

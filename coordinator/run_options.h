@@ -27,41 +27,42 @@ enum df_bar_when { DF_BAR_AUTO, DF_BAR_ALWAYS, DF_BAR_NEVER };
 struct df_run_options {
 	/* --- the pipeline --- */
 	const struct df_pipeline *pipeline; /* overrides applied; every stage and option checked */
-	struct df_str pipeline_text;	    /* its canonical text: what workers parse and run.json keeps */
-	bool has_side_effects;		    /* a stage is DF_STAGE_SIDE_EFFECTS: nothing is redone at the tail */
-	bool has_vectors;		    /* a stage is DF_STAGE_VECTORS */
-	bool has_model;			    /* a stage is DF_STAGE_MODEL: workers start slowly */
+	struct df_str pipeline_text;        /* its canonical text: what workers parse and run.json keeps */
+	bool has_side_effects;              /* a stage is DF_STAGE_SIDE_EFFECTS: nothing is redone at the tail */
+	bool has_vectors;                   /* a stage is DF_STAGE_VECTORS */
+	bool has_model;                     /* a stage is DF_STAGE_MODEL: workers start slowly */
 
 	/* --- input --- */
-	const struct df_str *input; /* operands as typed: files, globs, folders, "-"; {"-"} when none and stdin is no terminal */
-	size_t n_input;		    /* >= 1 */
-	int input_format;	    /* enum df_input_format; AUTO: by the file's name, stdin is JSONL */
-	struct df_str id_key;	    /* "id" */
-	struct df_str text_key;	    /* "text" */
-	uint64_t max_record;	    /* bytes, <= DF_RECORD_BYTES_MAX */
-	uint64_t cell_size;	    /* bytes, <= DF_CELL_BYTES_MAX */
-	int64_t limit;		    /* documents; -1: all */
-	int64_t skip;		    /* documents */
-	double sample;		    /* 0 .. 1: the part of the documents that is taken; 1: all */
+	const struct df_str
+		*input;   /* operands as typed: files, globs, folders, "-"; {"-"} when none and stdin is no terminal */
+	size_t n_input;   /* >= 1 */
+	int input_format; /* enum df_input_format; AUTO: by the file's name, stdin is JSONL */
+	struct df_str id_key;   /* "id" */
+	struct df_str text_key; /* "text" */
+	uint64_t max_record;    /* bytes, <= DF_RECORD_BYTES_MAX */
+	uint64_t cell_size;     /* bytes, <= DF_CELL_BYTES_MAX */
+	int64_t limit;          /* documents; -1: all */
+	int64_t skip;           /* documents */
+	double sample;          /* 0 .. 1: the part of the documents that is taken; 1: all */
 	int64_t sample_seed;
 
 	/* --- output --- */
-	struct df_str out;	/* run directory; empty: rows go to stdout ("-" is made empty) */
-	int output_format;	/* enum df_output_format, never AUTO */
-	int dtype;		/* enum df_dtype */
-	uint64_t part_size;	/* bytes at which parts rotate */
-	int64_t zstd;		/* level 1 .. 19; 0: not compressed */
-	struct df_str rejects;	/* file; empty: in the run directory, or counted only when rows go to stdout */
-	bool keep_order;	/* -k */
-	bool force_restart;	/* the run directory's earlier contents are thrown away */
-	int fsync;		/* enum df_fsync of coordinator/sink/store.h */
+	struct df_str out;     /* run directory; empty: rows go to stdout ("-" is made empty) */
+	int output_format;     /* enum df_output_format, never AUTO */
+	int dtype;             /* enum df_dtype */
+	uint64_t part_size;    /* bytes at which parts rotate */
+	int64_t zstd;          /* level 1 .. 19; 0: not compressed */
+	struct df_str rejects; /* file; empty: in the run directory, or counted only when rows go to stdout */
+	bool keep_order;       /* -k */
+	bool force_restart;    /* the run directory's earlier contents are thrown away */
+	int fsync;             /* enum df_fsync of coordinator/sink/store.h */
 
 	/* --- processes --- */
-	int64_t jobs;		 /* workers, 1 .. DF_WORKERS_MAX; the cores this process may use when not given */
+	int64_t jobs;            /* workers, 1 .. DF_WORKERS_MAX; the cores this process may use when not given */
 	struct df_str model_dir; /* empty: the cache */
 
 	/* --- people --- */
-	int bar;	/* enum df_bar_when */
+	int bar;        /* enum df_bar_when */
 	int log_format; /* enum df_log_format */
 	bool quiet;
 	bool verbose;

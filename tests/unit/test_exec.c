@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "worker/stages/registry.h"
+#include "worker/text/offsets.h"
 
 #define N 5
 
@@ -114,6 +115,17 @@ static void test_exec__a_filter_changes_text_and_adds_members(void **state)
 	assert_true(df_str_is(df_row_get(&rows[4], DF_STR("new")), "[1, 2]"));
 	assert_true(df_str_is(df_row_get(&rows[4], DF_STR("n")), "8"));
 	assert_true(df_str_is(docs[4].text, "one \"two\"\n"));
+}
+
+static void test_exec__offsets_outside_the_edit_still_lead_to_the_source(void **state)
+{
+	(void)state;
+	assert_int_equal(run("sed 's/one /one more /'", NULL, NULL), DF_OK);
+	assert_true(df_str_is(rows[0].text, "one more \"two\"\n"));
+	assert_non_null(rows[0].offsets);
+	assert_int_equal(df_offsets_start(rows[0].offsets, 2), 2);
+	assert_int_equal(df_offsets_start(rows[0].offsets, 10), 5); /* the t of two */
+	assert_int_equal(df_offsets_end(rows[0].offsets, 13), 8);
 }
 
 static void test_exec__the_command_sees_id_text_and_members(void **state)
@@ -342,6 +354,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_exec__cat_changes_nothing),
 		T(test_exec__a_filter_changes_text_and_adds_members),
+		T(test_exec__offsets_outside_the_edit_still_lead_to_the_source),
 		T(test_exec__the_command_sees_id_text_and_members),
 		T(test_exec__dropped_rows_are_not_sent),
 		T(test_exec__nothing_to_send_starts_nothing),

@@ -23,6 +23,8 @@
 #include "base/json.h"
 #include "worker/stage.h"
 #include "worker/stages/registry.h"
+#include "worker/stages/rows.h"
+#include "worker/text/utf8.h"
 
 #define STDERR_KEPT 4096U
 #define READ_BYTES 65536U
@@ -373,6 +375,29 @@ static bool same_id(const struct df_doc *doc, const struct df_json *id)
 					  : df_str_eq(id->raw, doc->id_raw) || df_str_eq(id->raw, doc->id);
 }
 
+/* What the command did to the text is not known: all between the common beginning and the common end counts as one
+ * edit, so that offsets outside it still lead to the very place in the source. */
+static enum df_err replace_text(struct df_batch *b, struct df_row *row, struct df_str text)
+{
+	struct df_str old = row->text;
+	size_t least = old.n < text.n ? old.n : text.n, from = 0, tail = 0;
+	while (from < least && old.p[from] == text.p[from])
+		from++;
+	while (from > 0 &&
+	       ((from < old.n && df_utf8_is_tail(old.p[from])) || (from < text.n && df_utf8_is_tail(text.p[from]))))
+		from--;
+	while (tail < least - from && old.p[old.n - tail - 1] == text.p[text.n - tail - 1])
+		tail++;
+	while (tail > 0 && df_utf8_is_tail(text.p[text.n - tail]))
+		tail--;
+	struct df_offsets_builder builder;
+	struct df_offsets *map = NULL;
+	df_offsets_begin(&builder, b->arena);
+	df_offsets_add(&builder, from, old.n - tail, from, text.n - tail);
+	DF_TRY(df_offsets_finish(&builder, &map));
+	return df_row_retext(b, row, text, map);
+}
+
 static enum df_err take_line(struct df_stage *s, struct df_batch *b, struct df_row *row, struct df_str line)
 {
 	struct df_json *object = NULL;
@@ -393,10 +418,8 @@ static enum df_err take_line(struct df_stage *s, struct df_batch *b, struct df_r
 			      "the command's line has another id: lines must come back in order");
 	if (row->doc->fate != DF_FATE_OUT)
 		return DF_OK;
-	if (text && !df_str_eq(text->string, row->text)) {
-		row->text = text->string;
-		row->edited = true;
-	}
+	if (text && !df_str_eq(text->string, row->text))
+		DF_TRY(replace_text(b, row, text->string));
 	for (const struct df_json *m = object->child; m; m = m->next) {
 		struct df_str old = df_row_get(row, m->key);
 		bool ours = df_str_is(m->key, "id") || df_str_is(m->key, "text") ||
