@@ -192,7 +192,7 @@ static void test_link__every_descriptor_is_close_on_exec(void **state)
 	assert_non_null(dir);
 	for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
 		char target[256] = "";
-		int fd = atoi(e->d_name);
+		int fd = (int)strtol(e->d_name, NULL, 10);
 		if (e->d_name[0] == '.' || readlinkat(dirfd(dir), e->d_name, target, sizeof(target) - 1) <= 0)
 			continue;
 		if (fd <= 2 || (!strstr(target, "socket:") && !strstr(target, "anon_inode:")))
