@@ -186,7 +186,7 @@ def throughput(corpus):
 def embed():
     print("embed, all-MiniLM-L6-v2, tokens cut at 256, fp32 (texts/s, tokenisation included)")
     for name in "abcd":
-        path = f"{WORK}/work/{name}.jsonl"
+        path = f"{WORK}/texts/{name}.jsonl"
         with open(path, "rb") as f:
             n = sum(1 for _ in f)
         for jobs in sorted({1, JOBS}):

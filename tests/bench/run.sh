@@ -51,9 +51,9 @@ if [ ! -f "$corpus" ]; then
 	mv "$corpus.part" "$corpus"
 fi
 case " $* " in *" embed "*)
-	if [ ! -f $bench/work/d.jsonl ]; then
-		mkdir -p $bench/work
-		$bench/venv/bin/python tests/bench/peers/make_workloads.py "$corpus" "$MODEL_DIR" $bench/work
+	if [ ! -f $bench/texts/d.jsonl ]; then
+		mkdir -p $bench/texts
+		$bench/venv/bin/python tests/bench/peers/make_workloads.py "$corpus" "$MODEL_DIR" $bench/texts
 	fi
 	;;
 esac
