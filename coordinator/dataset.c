@@ -2,8 +2,9 @@
 /*
  * dataset: operands become sources by stat and readdir alone.
  *
- * DESIGN. A folder is listed whole and sorted before it is entered, one list per level; a link back to a folder that is being
- * walked is a loop and is passed over (each folder on the way is known by device and inode). Names live in one arena.
+ * DESIGN. A folder is listed whole and sorted before it is entered, one list per level; a link back to a folder that
+ * is being walked is a loop and is passed over (each folder on the way is known by device and inode). Names live in
+ * one arena.
  */
 #include "coordinator/dataset.h"
 

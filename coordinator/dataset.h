@@ -2,9 +2,9 @@
 /*
  * dataset: the operands of a run as a list of sources. Names and stat alone: content is never opened here.
  *
- * An operand is a file, a glob (when no file has that very name), a folder (all of it, recursive, names sorted bytewise, hidden
- * entries and unknown extensions passed over and counted; links to folders are followed, loops are cut), or "-" for stdin.
- * A path that comes twice is taken once. Order: operands as given, within one sorted.
+ * An operand is a file, a glob (when no file has that very name), a folder (all of it, recursive, names sorted
+ * bytewise, hidden entries and unknown extensions passed over and counted; links to folders are followed, loops are
+ * cut), or "-" for stdin. A path that comes twice is taken once. Order: operands as given, within one sorted.
  */
 #ifndef DF_COORDINATOR_DATASET_H
 #define DF_COORDINATOR_DATASET_H
@@ -16,8 +16,9 @@
 #include "proto/messages.h"
 
 /*
- * kinds (enum df_source_kind of proto/messages.h): JSONL on disk is cut into byte ranges; TEXT on disk is one cell and one document; READER is
- * what is compressed, an archive, CSV, TSV, a FIFO or stdin, and everything when records are counted.
+ * kinds (enum df_source_kind of proto/messages.h): JSONL on disk is cut into byte ranges; TEXT on disk is one cell
+ * and one document; READER is what is compressed, an archive, CSV, TSV, a FIFO or stdin, and everything when records
+ * are counted.
  */
 struct df_source {
 	const char *path; /* NUL-terminated, as it is opened; "-": stdin */
@@ -48,14 +49,15 @@ struct df_dataset {
 
 /*
  * DF_ERR_NOT_FOUND ("no such file 'x'", "no file matches 'x*.jsonl'", "no documents in folder 'x'"), DF_ERR_USAGE
- * (unknown extension of a named file: tells --input-format; stdin twice; no operand), DF_ERR_IO (permission denied, loops),
- * DF_ERR_LIMIT (DF_MAX_SOURCES), DF_ERR_NOMEM. Pair: df_dataset_release, which accepts a zeroed struct.
+ * (unknown extension of a named file: tells --input-format; stdin twice; no operand), DF_ERR_IO (permission denied,
+ * loops), DF_ERR_LIMIT (DF_MAX_SOURCES), DF_ERR_NOMEM. Pair: df_dataset_release, which accepts a zeroed struct.
  */
 enum df_err df_dataset_open(const struct df_dataset_spec *spec, struct df_dataset *ret_dataset,
 			    struct df_fail *fail) DF_MUST_CHECK;
 void df_dataset_release(struct df_dataset *d);
 
-/* What differs between the source as planned and as it is now on disk; for a friendly resume message. DF_OK: the same. */
+/* What differs between the source as planned and as it is now on disk; for a friendly resume message. DF_OK: the
+ * same. */
 enum df_err df_dataset_check(const struct df_source *s, struct df_fail *fail) DF_MUST_CHECK;
 
 #endif

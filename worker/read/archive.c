@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * archive: one libarchive handle, read by callbacks from a stream or a descriptor; both a filter (raw format: one member,
- * the content) and an archive with members are the same handle with other formats switched on.
+ * archive: one libarchive handle, read by callbacks from a stream or a descriptor; both a filter (raw format: one
+ * member, the content) and an archive with members are the same handle with other formats switched on.
  */
 #include "worker/read/archive.h"
 

@@ -40,8 +40,8 @@ void df_feed_end(struct df_feed *f); /* no more bytes will come */
 enum df_err df_feed_line(struct df_feed *f, struct df_line *ret_line) DF_MUST_CHECK;
 
 /* The next CSV row, as lines are; also err = DF_ERR_PARSE (with its bytes) when the input ends inside quotes. A row of
- * more than max_record bytes is given up at max_record and the search goes on behind the next LF, quoted or not: a stray quote
- * costs max_record bytes at most, not the rest of the file. */
+ * more than max_record bytes is given up at max_record and the search goes on behind the next LF, quoted or not: a
+ * stray quote costs max_record bytes at most, not the rest of the file. */
 enum df_err df_feed_row(struct df_feed *f, struct df_csv_scan *scan, struct df_line *ret_line) DF_MUST_CHECK;
 
 static inline uint64_t df_feed_read_offset(const struct df_feed *f)

@@ -2,8 +2,8 @@
 /*
  * inflate: gzip by ISA-L, zstd by libzstd; xz and bzip2 are archive.c's.
  *
- * Several members (gzip) or frames (zstd) behind each other are one stream. Zeros behind the last gzip member are padding; anything
- * else there is an error. A fault is told only after all bytes before it were given.
+ * Several members (gzip) or frames (zstd) behind each other are one stream. Zeros behind the last gzip member are
+ * padding; anything else there is an error. A fault is told only after all bytes before it were given.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -2,9 +2,9 @@
 /*
  * lines: a byte range of a file through a feed, and whole files.
  *
- * DESIGN. One read brings the whole range (up to a block) and a little more for the record that runs past its end; if that
- * does not do, the tail is read in growing steps. A range's first line is found by beginning one byte early and passing
- * over everything up to the first LF: if that byte is the LF, nothing is lost.
+ * DESIGN. One read brings the whole range (up to a block) and a little more for the record that runs past its end;
+ * if that does not do, the tail is read in growing steps. A range's first line is found by beginning one byte early
+ * and passing over everything up to the first LF: if that byte is the LF, nothing is lost.
  */
 #include "worker/read/lines.h"
 

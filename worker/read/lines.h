@@ -4,10 +4,11 @@
  *
  * A record belongs to the range in which its line starts; a line starts at byte 0 and behind each LF. So any
  * cutting of a file into ranges gives each record exactly once, and only the own range is searched for starts (plus the
- * one byte before it, which decides whether the range begins with a start). The last record may run past the range's end.
+ * one byte before it, which decides whether the range begins with a start). The last record may run past the range's
+ * end.
  *
- * Blank lines (nothing but spaces, tabs, CR) are no records; the CR of a CRLF and a BOM at byte 0 are not part of one; the
- * last line may lack its LF. A line longer than max_record is reported (err = DF_ERR_LIMIT) but never held.
+ * Blank lines (nothing but spaces, tabs, CR) are no records; the CR of a CRLF and a BOM at byte 0 are not part of
+ * one; the last line may lack its LF. A line longer than max_record is reported (err = DF_ERR_LIMIT) but never held.
  */
 #ifndef DF_WORKER_READ_LINES_H
 #define DF_WORKER_READ_LINES_H
@@ -50,14 +51,15 @@ enum df_err df_range_reader_create(size_t block_bytes, size_t max_record,
 				   struct df_range_reader **ret_reader) DF_MUST_CHECK;
 void df_range_reader_destroy(struct df_range_reader **reader);
 
-/* Begin with the range [start, end) of `in`, end <= size, size = bytes of the whole file. Drops what was there before. */
+/* Begin with the range [start, end) of `in`, end <= size, size = bytes of the whole file. Drops what was there
+ * before. */
 enum df_err df_range_reader_open(struct df_range_reader *r, const struct df_bytes_at *in, uint64_t start, uint64_t end,
 				 uint64_t size, struct df_fail *fail) DF_MUST_CHECK;
 
 /*
  * The next records: 1 to cap of them in *ret_n, all from one block; valid until the next call.
- * DF_ERR_END: no more, and the file is still the same. DF_ERR_CHANGED: it is not (also: it is shorter than `size`); what was
- * delivered of this range must be dropped. DF_ERR_IO, DF_ERR_NOMEM.
+ * DF_ERR_END: no more, and the file is still the same. DF_ERR_CHANGED: it is not (also: it is shorter than `size`);
+ * what was delivered of this range must be dropped. DF_ERR_IO, DF_ERR_NOMEM.
  */
 enum df_err df_range_reader_next(struct df_range_reader *r, struct df_line *line, size_t cap, size_t *ret_n,
 				 struct df_fail *fail) DF_MUST_CHECK;

@@ -2,10 +2,10 @@
 /*
  * reader: one source, from its bytes to cells.
  *
- * DESIGN. A chain of streams (descriptor, look-ahead, decompressor, look-ahead) ends either in one `part` (the source is its
- * content) or in an archive whose members are parts one after the other. A part is searched through a feed for lines or rows, or
- * taken whole as text; what is found goes to the gathering cell. `end` holds what ends the source, while the last cell is
- * handed out before it.
+ * DESIGN. A chain of streams (descriptor, look-ahead, decompressor, look-ahead) ends either in one `part` (the
+ * source is its content) or in an archive whose members are parts one after the other. A part is searched through a
+ * feed for lines or rows, or taken whole as text; what is found goes to the gathering cell. `end` holds what ends
+ * the source, while the last cell is handed out before it.
  */
 #include "worker/read/reader.h"
 

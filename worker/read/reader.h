@@ -5,16 +5,18 @@
  *
  *   file or descriptor -> decompress (by magic) -> archive members (tar by magic, zip) -> split into records -> cells
  *
- * Records leave as JSON text, one behind the other with an LF after each: JSONL as it is; a CSV row as an object of strings
- * with the header's names; a text file or member as {"id": name, "text": ...} with the run's key names. A cell is closed when its
- * payload has cell_bytes or more (or DF_BLOCK_RECORDS entries), so cells depend on the input alone, however it was read
- * -- except live input, whose partial cell is also handed out after DF_STDIN_SILENCE_MS without a byte.
+ * Records leave as JSON text, one behind the other with an LF after each: JSONL as it is; a CSV row as an object of
+ * strings with the header's names; a text file or member as {"id": name, "text": ...} with the run's key names. A
+ * cell is closed when its payload has cell_bytes or more (or DF_BLOCK_RECORDS entries), so cells depend on the input
+ * alone, however it was read -- except live input, whose partial cell is also handed out after DF_STDIN_SILENCE_MS
+ * without a byte.
  *
  * Offsets count the decompressed stream. In an archive they count the contents of all members one behind the other, one
  * byte between them, so that (source, offset) is unique even for empty members.
  *
- * A bad record (too long, a CSV row of a wrong width, text that is not UTF-8) is an entry with an error, and counts as a
- * document. A bad source (truncated, corrupt, unreadable) is an error of next_cell, after everything before it was delivered.
+ * A bad record (too long, a CSV row of a wrong width, text that is not UTF-8) is an entry with an error, and counts
+ * as a document. A bad source (truncated, corrupt, unreadable) is an error of next_cell, after everything before it
+ * was delivered.
  */
 #ifndef DF_WORKER_READ_READER_H
 #define DF_WORKER_READ_READER_H
@@ -79,8 +81,8 @@ void df_reader_close(struct df_reader **reader);
 
 /*
  * DF_OK: a cell. DF_ERR_END: the source (or the limit) is at its end. DF_ERR_AGAIN: live input was silent; call again.
- * Else a source error, final: DF_ERR_CORRUPT (truncated or broken; message names file and offset), DF_ERR_CHANGED, DF_ERR_IO,
- * DF_ERR_PARSE (CSV header), DF_ERR_UNSUPPORTED (encrypted member), DF_ERR_NOMEM. It stays on later calls.
+ * Else a source error, final: DF_ERR_CORRUPT (truncated or broken; message names file and offset), DF_ERR_CHANGED,
+ * DF_ERR_IO, DF_ERR_PARSE (CSV header), DF_ERR_UNSUPPORTED (encrypted member), DF_ERR_NOMEM. It stays on later calls.
  */
 enum df_err df_reader_next_cell(struct df_reader *r, struct df_cell_block *ret_block,
 				struct df_fail *fail) DF_MUST_CHECK;

@@ -6,7 +6,8 @@
  * and of every scalar's start; strings are known to be closed. What is left is the grammar over that list: a
  * loop with one bit per open container (`walk`). No tape is built and no string is copied that need not be, raw
  * spans come for free, and, unlike on-demand, nothing is left unchecked. Most of the time goes into unescaping.
- * An entry's extent ends where the next entry begins, less blanks: stage 1 lists everything that is not a blank, a string's inside, or a scalar's later bytes.
+ * An entry's extent ends where the next entry begins, less blanks: stage 1 lists everything that is not a blank, a
+ * string's inside, or a scalar's later bytes.
  */
 /* C headers, read by a C++ compiler: compound literals, and functions named like a struct. */
 #pragma GCC diagnostic push
@@ -172,9 +173,10 @@ inline uint64_t backslashes(const char *s)
 }
 
 /*
- * Unescape [s, end) to d, 64 bytes at a time: the runs between escapes are copied as whole blocks of 64 bytes whatever their
- * length, because a wrong guess of a branch costs more than the store. So s has 64 readable bytes behind end (the record's
- * padding) and d has COPY_SLACK writable bytes more than end - s. On an error s is moved to the faulty place.
+ * Unescape [s, end) to d, 64 bytes at a time: the runs between escapes are copied as whole blocks of 64 bytes
+ * whatever their length, because a wrong guess of a branch costs more than the store. So s has 64 readable bytes
+ * behind end (the record's padding) and d has COPY_SLACK writable bytes more than end - s. On an error s is moved to
+ * the faulty place.
  */
 escape_error copy_unescaped(const char *&s, const char *end, char *&d)
 {

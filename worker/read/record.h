@@ -32,18 +32,19 @@ void df_record_parser_destroy(struct df_record_parser **parser);
 
 /*
  * Parse `raw`, which has DF_RECORD_PADDING readable bytes behind it, and outlives the document.
- * On DF_OK these members of *doc are set: raw, field, n_field, text_field, id_field, id, id_raw, text; others are untouched.
- * The last of equal keys counts. An id may be a string or a number (taken as its text). Without an id (or with null) id.p
- * and id_raw.p are NULL: the caller makes one; id_field then is SIZE_MAX, or the place of the null.
+ * On DF_OK these members of *doc are set: raw, field, n_field, text_field, id_field, id, id_raw, text; others are
+ * untouched. The last of equal keys counts. An id may be a string or a number (taken as its text). Without an id (or
+ * with null) id.p and id_raw.p are NULL: the caller makes one; id_field then is SIZE_MAX, or the place of the null.
  *
  * DF_ERR_PARSE, DF_ERR_UTF8, DF_ERR_LIMIT (too deep, too many members, longer than max_record): *doc has raw alone.
- * DF_ERR_TYPE (not an object; no text; text or id of a wrong type): raw, and what was found, so that a reject can name its id.
- * DF_ERR_NOMEM: the arena is full. Messages fit behind "input rejected: ".
+ * DF_ERR_TYPE (not an object; no text; text or id of a wrong type): raw, and what was found, so that a reject can
+ * name its id. DF_ERR_NOMEM: the arena is full. Messages fit behind "input rejected: ".
  */
 enum df_err df_record_parse(struct df_record_parser *parser, struct df_str raw, struct df_arena *arena,
 			    struct df_doc *doc, struct df_fail *fail) DF_MUST_CHECK;
 
-/* A file of plain text as a document: validates UTF-8; sets raw, text and no members at all. DF_ERR_UTF8 with the place. */
+/* A file of plain text as a document: validates UTF-8; sets raw, text and no members at all. DF_ERR_UTF8 with the
+ * place. */
 enum df_err df_record_from_text(struct df_str bytes, struct df_doc *doc, struct df_fail *fail) DF_MUST_CHECK;
 
 /* Valid UTF-8? (vectorised; reads nothing behind s.n) */

@@ -2,8 +2,9 @@
 /*
  * stream: bytes in one direction. A file or descriptor, a decompressor over another stream, a member of an archive.
  *
- * Each implementation embeds struct df_stream first. read() gives 1 to n bytes (DF_OK), DF_ERR_END, DF_ERR_AGAIN (live input is
- * silent), or an error that says what is wrong and where; bytes before the fault have all been given by then.
+ * Each implementation embeds struct df_stream first. read() gives 1 to n bytes (DF_OK), DF_ERR_END, DF_ERR_AGAIN
+ * (live input is silent), or an error that says what is wrong and where; bytes before the fault have all been given
+ * by then.
  */
 #ifndef DF_WORKER_READ_STREAM_H
 #define DF_WORKER_READ_STREAM_H
