@@ -1,0 +1,578 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * journal_replay: reading a journal back, bounded, and telling a crash's torn tail from damage.
+ *
+ * DESIGN: the file is read once through a window; pieces are checked one by one against magic, version, sequence, chain and
+ * checksum, and gathered into records; each record is decoded against its own length. Nothing that the file says is believed before
+ * its checksum held, and no count of it reserves memory: arrays grow with the elements that were really there.
+ */
+#include <endian.h>
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "base/limits.h"
+#include "coordinator/sink/journal.h"
+#include "coordinator/sink/parts.h"
+
+#define WINDOW_BYTES (1U << 20)
+#define MERGE_FROM (1U << 18) /* ranges: fewer are joined once, at the end */
+
+/* --- a bounded reader of payloads: after a fault everything reads as 0 and `bad` stays --- */
+
+struct cursor {
+	const uint8_t *p, *end;
+	bool bad;
+};
+
+static uint64_t get_varint(struct cursor *c)
+{
+	uint64_t v = 0;
+	for (unsigned shift = 0; shift < 64 && c->p < c->end; shift += 7) {
+		uint8_t b = *c->p++;
+		v |= (uint64_t)(b & 0x7f) << shift;
+		if (shift == 63 && b > 1)
+			break;
+		if (b < 0x80)
+			return v;
+	}
+	c->bad = true;
+	c->p = c->end;
+	return 0;
+}
+
+static uint64_t get_max(struct cursor *c, uint64_t max)
+{
+	uint64_t v = get_varint(c);
+	if (v > max)
+		c->bad = true;
+	return c->bad ? 0 : v;
+}
+
+static uint64_t get_difference(struct cursor *c, uint64_t from)
+{
+	uint64_t z = get_varint(c);
+	return from + (z >> 1 ^ (z & 1 ? UINT64_MAX : 0));
+}
+
+static uint64_t get_u64(struct cursor *c)
+{
+	uint64_t v;
+	if ((size_t)(c->end - c->p) < sizeof(v)) {
+		c->bad = true;
+		c->p = c->end;
+		return 0;
+	}
+	memcpy(&v, c->p, sizeof(v));
+	c->p += sizeof(v);
+	return le64toh(v);
+}
+
+static struct df_str get_string(struct cursor *c, size_t max)
+{
+	size_t n = (size_t)get_max(c, max);
+	if (c->bad || n > (size_t)(c->end - c->p)) {
+		c->bad = true;
+		return (struct df_str){0};
+	}
+	struct df_str s = {(const char *)c->p, n};
+	c->p += n;
+	return s;
+}
+
+/* A count of elements of at least one byte each. */
+static size_t get_count(struct cursor *c)
+{
+	return (size_t)get_max(c, (uint64_t)(c->end - c->p));
+}
+
+/* --- growing arrays --- */
+
+static void *grown(void *p, size_t *cap, size_t n, size_t size, size_t max)
+{
+	if (n < *cap)
+		return p;
+	size_t wanted = *cap ? 2 * *cap : 16;
+	if (wanted > max)
+		wanted = max;
+	if (n >= wanted)
+		return NULL;
+	void *q = reallocarray(p, wanted, size);
+	if (q)
+		*cap = wanted;
+	return q;
+}
+
+/* Room for one more element of r->NAME, or DF_ERR_NOMEM. */
+#define ROOM(array, n, cap, max)                                                                                       \
+	do {                                                                                                           \
+		void *room_ = grown((array), &(cap), (n), sizeof(*(array)), (max));                                    \
+		if (!room_)                                                                                            \
+			return DF_ERR_NOMEM;                                                                           \
+		(array) = room_;                                                                                       \
+	} while (0)
+
+void df_replay_init(struct df_replay *r)
+{
+	*r = (struct df_replay){0};
+	df_arena_init(&r->text, DF_REPLAY_TEXT_MAX, 0);
+}
+
+void df_replay_release(struct df_replay *r)
+{
+	free(r->cells);
+	free(r->counter);
+	free(r->poison);
+	free(r->source);
+	free(r->closed);
+	for (int k = 0; k < DF_N_OUTPUT; k++)
+		free(r->mark[k]);
+	df_arena_release(&r->text);
+	*r = (struct df_replay){0};
+}
+
+/* --- records --- */
+
+static enum df_err keep_string(struct df_replay *r, struct df_str s, struct df_str *ret_copy)
+{
+	struct df_str copy = df_arena_copy(&r->text, s);
+	if (!copy.p)
+		return DF_ERR_NOMEM;
+	*ret_copy = copy;
+	return DF_OK;
+}
+
+static enum df_err apply_header(struct df_replay *r, struct cursor *c)
+{
+	struct df_journal_header h = {0};
+	h.run_id = get_u64(c);
+	h.fingerprint = get_u64(c);
+	h.want = (uint32_t)get_max(c, (1U << DF_N_OUTPUT) - 1);
+	h.zstd = get_max(c, 1);
+	h.npy_item_bytes = (uint32_t)get_max(c, 8);
+	struct df_str version = get_string(c, 256);
+	if (c->bad || r->has_header)
+		return DF_ERR_CORRUPT;
+	DF_TRY(keep_string(r, version, &h.version));
+	r->header = h;
+	r->has_header = true;
+	return DF_OK;
+}
+
+static enum df_err apply_epoch(struct df_replay *r, struct cursor *c)
+{
+	uint64_t epoch = get_max(c, UINT32_MAX);
+	if (c->bad || epoch != (uint64_t)r->epoch + 1)
+		return DF_ERR_CORRUPT;
+	r->epoch = (uint32_t)epoch;
+	return DF_OK;
+}
+
+/* When the array is full, what can be joined is joined first: a run's ranges are few once they touch each other. */
+static enum df_err room_for_cells(struct df_replay *r)
+{
+	bool overlap = false;
+	if (r->n_cells == r->cap_cells && r->cap_cells >= MERGE_FROM) {
+		size_t n = df_commit_cells_merge(r->cells, r->n_cells, &overlap);
+		if (overlap)
+			return DF_ERR_CORRUPT;
+		r->n_cells = n;
+		if (n < r->cap_cells / 2)
+			return DF_OK;
+	}
+	ROOM(r->cells, r->n_cells, r->cap_cells, DF_REPLAY_RANGES_MAX);
+	return DF_OK;
+}
+
+static enum df_err apply_cells(struct df_replay *r, struct cursor *c)
+{
+	uint64_t source = 0, end = 0;
+	for (size_t left = get_count(c); left && !c->bad; left--) {
+		struct df_commit_cells cells = {0};
+		source = get_difference(c, source);
+		cells.cells.first = get_difference(c, end);
+		uint64_t n = get_varint(c);
+		cells.cells.n = n >> 1;
+		if (n & 1) {
+			cells.info.start = get_varint(c);
+			cells.info.bytes = get_varint(c);
+			cells.info.records = get_varint(c);
+			cells.info.hash = get_u64(c);
+		}
+		if (c->bad || source > UINT32_MAX || cells.cells.n == 0 ||
+		    cells.cells.first > UINT64_MAX - cells.cells.n)
+			return DF_ERR_CORRUPT;
+		cells.cells.source = (uint32_t)source;
+		end = cells.cells.first + cells.cells.n;
+		DF_TRY(room_for_cells(r));
+		r->cells[r->n_cells++] = cells;
+	}
+	return c->bad ? DF_ERR_CORRUPT : DF_OK;
+}
+
+static bool get_file(struct cursor *c, struct df_journal_file *f)
+{
+	f->kind = (uint32_t)get_max(c, DF_N_OUTPUT - 1);
+	f->no = (uint32_t)get_max(c, UINT32_MAX);
+	f->dim = (uint32_t)get_max(c, UINT32_MAX);
+	f->end = get_varint(c);
+	f->rows = get_varint(c);
+	f->hash = get_u64(c);
+	return !c->bad;
+}
+
+static enum df_err apply_commit_files(struct df_replay *r, struct cursor *c)
+{
+	for (size_t left = get_count(c); left && !c->bad; left--) {
+		struct df_journal_file f = {0};
+		if (!get_file(c, &f))
+			break;
+		struct df_journal_file *open = &r->open[f.kind];
+		if (f.no != r->no || f.end <= open->end || f.rows < open->rows || (open->end && f.dim != open->dim))
+			return DF_ERR_CORRUPT;
+		*open = f;
+		ROOM(r->mark[f.kind], r->n_mark[f.kind], r->cap_mark[f.kind], SIZE_MAX / sizeof(struct df_mark));
+		r->mark[f.kind][r->n_mark[f.kind]++] = (struct df_mark){f.end, f.hash};
+	}
+	return c->bad ? DF_ERR_CORRUPT : DF_OK;
+}
+
+static enum df_err apply_counters(struct df_replay *r, struct cursor *c)
+{
+	for (size_t left = get_count(c); left && !c->bad; left--) {
+		uint64_t id = get_max(c, r->n_counter);
+		if (c->bad)
+			break;
+		if (id == r->n_counter) {
+			struct df_counter new = {0};
+			struct df_str name = get_string(c, DF_STRING_BYTES_MAX);
+			if (c->bad)
+				break;
+			ROOM(r->counter, r->n_counter, r->cap_counter, DF_REPLAY_COUNTERS_MAX);
+			DF_TRY(keep_string(r, name, &new.name));
+			r->counter[r->n_counter++] = new;
+		}
+		r->counter[id].value = get_varint(c);
+	}
+	return c->bad ? DF_ERR_CORRUPT : DF_OK;
+}
+
+static enum df_err apply_poison(struct df_replay *r, struct cursor *c)
+{
+	for (size_t left = get_count(c); left && !c->bad; left--) {
+		struct df_record_id id = {0};
+		id.source = (uint32_t)get_max(c, UINT32_MAX);
+		id.offset = get_varint(c);
+		if (c->bad)
+			break;
+		ROOM(r->poison, r->n_poison, r->cap_poison, DF_REPLAY_POISON_MAX);
+		r->poison[r->n_poison++] = id;
+	}
+	return c->bad ? DF_ERR_CORRUPT : DF_OK;
+}
+
+static enum df_err apply_sources(struct df_replay *r, struct cursor *c)
+{
+	for (size_t left = get_count(c); left && !c->bad; left--) {
+		struct df_source_state s = {0};
+		s.source = (uint32_t)get_max(c, UINT32_MAX);
+		uint64_t state = get_max(c, 2 * DF_N_ERR - 1);
+		s.ended = state & 1;
+		s.err = (enum df_err)(state >> 1);
+		s.n_cell = get_varint(c);
+		struct df_str message = get_string(c, DF_STRING_BYTES_MAX);
+		if (c->bad)
+			break;
+		ROOM(r->source, r->n_source, r->cap_source, 2 * DF_MAX_SOURCES);
+		DF_TRY(keep_string(r, message, &s.message));
+		r->source[r->n_source++] = s;
+	}
+	return c->bad ? DF_ERR_CORRUPT : DF_OK;
+}
+
+static enum df_err apply_rotate(struct df_replay *r, struct cursor *c)
+{
+	size_t n_open = 0;
+	for (int k = 0; k < DF_N_OUTPUT; k++)
+		n_open += r->open[k].end > 0;
+	size_t left = get_count(c);
+	if (left != n_open)
+		return DF_ERR_CORRUPT;
+	for (; left && !c->bad; left--) {
+		struct df_journal_file f = {0};
+		if (!get_file(c, &f))
+			break;
+		struct df_journal_file *open = &r->open[f.kind];
+		if (f.no != r->no || f.end != open->end || f.rows != open->rows || f.dim != open->dim ||
+		    f.hash != open->hash)
+			return DF_ERR_CORRUPT;
+		ROOM(r->closed, r->n_closed, r->cap_closed, SIZE_MAX / sizeof(f));
+		r->closed[r->n_closed++] = f;
+		*open = (struct df_journal_file){0};
+		r->n_mark[f.kind] = 0;
+	}
+	r->no++;
+	return c->bad || r->no == 0 ? DF_ERR_CORRUPT : DF_OK;
+}
+
+static enum df_err apply(struct df_replay *r, unsigned type, struct cursor *c)
+{
+	if (r->finished || (!r->has_header && type != DF_JOURNAL_HEADER))
+		return DF_ERR_CORRUPT;
+	switch (type) {
+	case DF_JOURNAL_HEADER:
+		return apply_header(r, c);
+	case DF_JOURNAL_EPOCH:
+		return apply_epoch(r, c);
+	case DF_JOURNAL_COMMIT:
+		DF_TRY(apply_cells(r, c));
+		DF_TRY(apply_commit_files(r, c));
+		DF_TRY(apply_counters(r, c));
+		DF_TRY(apply_poison(r, c));
+		return apply_sources(r, c);
+	case DF_JOURNAL_ROTATE:
+		return apply_rotate(r, c);
+	case DF_JOURNAL_FINISH:
+		for (int k = 0; k < DF_N_OUTPUT; k++)
+			if (r->open[k].end)
+				return DF_ERR_CORRUPT;
+		r->finished = true;
+		return DF_OK;
+	default:
+		return DF_ERR_CORRUPT;
+	}
+}
+
+enum df_err df_replay_apply(struct df_replay *r, unsigned type, struct df_str payload, struct df_fail *fail)
+{
+	struct cursor c = {(const uint8_t *)payload.p, (const uint8_t *)payload.p + payload.n, false};
+	enum df_err err = apply(r, type, &c);
+	if (err == DF_OK && c.p != c.end)
+		err = DF_ERR_CORRUPT;
+	if (err == DF_ERR_NOMEM)
+		return df_fail(fail, err, "no memory to replay the journal");
+	return err == DF_OK ? err : df_fail(fail, err, "a journal record of type %u does not hold together", type);
+}
+
+struct arrival {
+	uint32_t source;
+	size_t at;
+};
+
+static int by_source(const void *a, const void *b)
+{
+	const struct arrival *x = a, *y = b;
+	if (x->source != y->source)
+		return x->source < y->source ? -1 : 1;
+	return (x->at > y->at) - (x->at < y->at);
+}
+
+/* Of several states of one source the last stands. */
+static enum df_err settle_sources(struct df_replay *r)
+{
+	struct arrival *order = calloc(r->n_source, sizeof(*order));
+	struct df_source_state *sorted = calloc(r->n_source, sizeof(*sorted));
+	if (!order || !sorted) {
+		free(order);
+		free(sorted);
+		return DF_ERR_NOMEM;
+	}
+	for (size_t i = 0; i < r->n_source; i++)
+		order[i] = (struct arrival){r->source[i].source, i};
+	qsort(order, r->n_source, sizeof(*order), by_source);
+	size_t kept = 0;
+	for (size_t i = 0; i < r->n_source; i++) {
+		if (kept && sorted[kept - 1].source == order[i].source)
+			kept--;
+		sorted[kept++] = r->source[order[i].at];
+	}
+	free(order);
+	free(r->source);
+	r->source = sorted;
+	r->cap_source = r->n_source;
+	r->n_source = kept;
+	return DF_OK;
+}
+
+enum df_err df_replay_settle(struct df_replay *r, struct df_fail *fail)
+{
+	bool overlap = false;
+	if (r->n_cells)
+		r->n_cells = df_commit_cells_merge(r->cells, r->n_cells, &overlap);
+	if (overlap)
+		return df_fail(fail, DF_ERR_CORRUPT, "'%s' names a cell twice", DF_JOURNAL_NAME);
+	if (r->n_source && settle_sources(r) != DF_OK)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory to replay the journal");
+	return DF_OK;
+}
+
+/* --- the file --- */
+
+struct piece {
+	unsigned type;
+	bool more;
+	uint32_t n;
+	uint64_t seq, chain, durable, sum;
+	const char *payload;
+};
+
+struct window {
+	const struct df_io *io;
+	int fd;
+	char *p;
+	uint64_t start; /* offset of p[0] in the file */
+	size_t n;
+	uint64_t size; /* of the file */
+};
+
+static uint64_t load_le(const char *p, size_t n)
+{
+	uint64_t v = 0;
+	for (size_t i = 0; i < n; i++)
+		v |= (uint64_t)(uint8_t)p[i] << 8 * i;
+	return v;
+}
+
+/* Up to `want` (<= WINDOW_BYTES) bytes at `offset`; fewer only at the end of the file. */
+static enum df_err look(struct window *w, uint64_t offset, size_t want, const char **ret_p, size_t *ret_n,
+			struct df_fail *fail)
+{
+	uint64_t left = offset < w->size ? w->size - offset : 0;
+	size_t need = want < left ? want : (size_t)left;
+	if (offset < w->start || offset + need > w->start + w->n) {
+		size_t n = WINDOW_BYTES < left ? WINDOW_BYTES : (size_t)left;
+		ssize_t r = w->io->read_at(w->io->self, w->fd, w->p, n, offset);
+		if (r < 0)
+			return df_fail_errno(fail, "cannot read '%s' at byte %llu", DF_JOURNAL_NAME,
+					     (unsigned long long)offset);
+		w->start = offset;
+		w->n = (size_t)r;
+		if (w->n < need)
+			need = w->n;
+	}
+	*ret_p = w->p + (offset - w->start);
+	*ret_n = need;
+	return DF_OK;
+}
+
+/* True when p[0..n) begins with a piece whose checksum holds. */
+static bool parse_piece(const char *p, size_t n, struct piece *ret_piece)
+{
+	if (n < DF_JOURNAL_HEAD || memcmp(p, "DFJ1", 4) != 0 || load_le(p + 4, 2) != DF_JOURNAL_VERSION ||
+	    (uint8_t)p[6] > 1 || load_le(p + 12, 4) != 0)
+		return false;
+	struct piece piece = {.type = (uint8_t)p[7],
+			      .more = p[6],
+			      .n = (uint32_t)load_le(p + 8, 4),
+			      .seq = load_le(p + 16, 8),
+			      .chain = load_le(p + 24, 8),
+			      .durable = load_le(p + 32, 8),
+			      .sum = load_le(p + 40, 8),
+			      .payload = p + DF_JOURNAL_HEAD};
+	if (piece.n > DF_JOURNAL_PIECE - DF_JOURNAL_HEAD || piece.n > n - DF_JOURNAL_HEAD)
+		return false;
+	if (df_hash64_seed(piece.payload, piece.n, df_hash64(p, 40)) != piece.sum)
+		return false;
+	*ret_piece = piece;
+	return true;
+}
+
+/* The piece at `bad` is not as it must be. Was its record (number `seq`) durable when something behind it was written? */
+static enum df_err judge_tail(struct window *w, uint64_t bad, uint64_t seq, struct df_fail *fail)
+{
+	for (uint64_t at = bad; at < w->size;) {
+		const char *p = NULL;
+		size_t n = 0;
+		DF_TRY(look(w, at, WINDOW_BYTES / 2, &p, &n, fail));
+		if (n < DF_JOURNAL_HEAD)
+			break;
+		const char *found = memmem(p, n, "DFJ1", 4);
+		if (!found) {
+			at += n - 3;
+			continue;
+		}
+		at += (uint64_t)(found - p);
+		DF_TRY(look(w, at, DF_JOURNAL_PIECE, &p, &n, fail));
+		struct piece piece;
+		if (parse_piece(p, n, &piece) && piece.durable > seq)
+			return df_fail(fail, DF_ERR_CORRUPT,
+				       "'%s' is damaged at byte %llu: record %llu is bad, and a later one at byte %llu "
+				       "is good; start afresh "
+				       "with --force-restart",
+				       DF_JOURNAL_NAME, (unsigned long long)bad, (unsigned long long)seq,
+				       (unsigned long long)at);
+		at++;
+	}
+	return DF_OK;
+}
+
+static enum df_err check_beginning(struct window *w, struct df_fail *fail)
+{
+	const char *p = NULL;
+	size_t n = 0;
+	DF_TRY(look(w, 0, DF_JOURNAL_HEAD, &p, &n, fail));
+	if (n >= DF_JOURNAL_HEAD && memcmp(p, "DFJ1", 4) == 0 && load_le(p + 4, 2) != DF_JOURNAL_VERSION)
+		return df_fail(fail, DF_ERR_VERSION, "'%s' has format version %u; this docflume reads version %d",
+			       DF_JOURNAL_NAME, (unsigned)load_le(p + 4, 2), DF_JOURNAL_VERSION);
+	return DF_OK;
+}
+
+static enum df_err replay_pieces(struct window *w, struct df_replay *r, struct df_buf *record, struct df_fail *fail)
+{
+	uint64_t at = 0, chain = 0;
+	unsigned type = 0;
+	for (;;) {
+		const char *p = NULL;
+		size_t n = 0;
+		struct piece piece;
+		DF_TRY(look(w, at, DF_JOURNAL_PIECE, &p, &n, fail));
+		bool good = parse_piece(p, n, &piece) && piece.seq == r->seq && piece.chain == chain &&
+			    (record->n == 0 || piece.type == type);
+		if (!good)
+			break;
+		if (df_buf_add(record, piece.payload, piece.n) != DF_OK)
+			return df_fail(fail, df_buf_err(record) == DF_ERR_LIMIT ? DF_ERR_CORRUPT : DF_ERR_NOMEM,
+				       "'%s': the record at byte %llu is too large", DF_JOURNAL_NAME,
+				       (unsigned long long)r->good_bytes);
+		at += DF_JOURNAL_HEAD + piece.n;
+		chain = piece.sum;
+		type = piece.type;
+		if (piece.more)
+			continue;
+		enum df_err err = df_replay_apply(r, type, df_buf_str(record), NULL);
+		if (err != DF_OK)
+			return df_fail(fail, err, "'%s': record %llu at byte %llu does not hold together",
+				       DF_JOURNAL_NAME, (unsigned long long)r->seq, (unsigned long long)r->good_bytes);
+		df_buf_reset(record);
+		r->good_bytes = at;
+		r->chain = chain;
+		r->seq++;
+	}
+	r->torn_bytes = w->size - r->good_bytes;
+	return r->torn_bytes ? judge_tail(w, at, r->seq, fail) : DF_OK;
+}
+
+enum df_err df_journal_replay(const struct df_io *io, int fd, struct df_replay *r, struct df_fail *fail)
+{
+	struct window w = {.io = io, .fd = fd};
+	if (io->size(io->self, fd, &w.size) < 0)
+		return df_fail_errno(fail, "cannot read '%s'", DF_JOURNAL_NAME);
+	w.p = malloc(WINDOW_BYTES);
+	if (!w.p)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory to replay the journal");
+	struct df_buf record;
+	df_buf_init(&record, DF_JOURNAL_RECORD_MAX);
+	enum df_err err = check_beginning(&w, fail);
+	if (err == DF_OK)
+		err = replay_pieces(&w, r, &record, fail);
+	/* nothing follows a journal's first record before that is durable: more bytes than it has are no crash's work */
+	if (err == DF_OK && !r->has_header && w.size > DF_JOURNAL_PIECE)
+		err = df_fail(
+			fail, DF_ERR_CORRUPT,
+			"'%s' is not the journal of a run: no record at byte 0; start afresh with --force-restart",
+			DF_JOURNAL_NAME);
+	if (err == DF_OK)
+		err = df_replay_settle(r, fail);
+	df_buf_release(&record);
+	free(w.p);
+	return err;
+}
