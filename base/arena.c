@@ -79,6 +79,8 @@ static struct df_arena_block *new_block(struct df_arena *a, size_t need)
 	if (cap < need)
 		cap = need;
 	cap = (cap + 63) & ~(size_t)63;
+	if (cap + HEADER > a->max - a->total) /* near the maximum: no more than is needed */
+		cap = (need + 63) & ~(size_t)63;
 	if (cap + HEADER > a->max - a->total)
 		return NULL;
 	struct df_arena_block *b = aligned_alloc(64, cap + HEADER);
