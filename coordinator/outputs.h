@@ -7,24 +7,25 @@
 #define DF_COORDINATOR_OUTPUTS_H
 
 #include "coordinator/dataset.h"
+#include "coordinator/run_json.h"
 #include "coordinator/run_options.h"
+#include "coordinator/rundir.h"
 #include "coordinator/sink/store.h"
-
-struct df_rundir;
 
 struct df_outputs {
 	bool open;
 	bool is_dir;
 	int dir_fd; /* -1: stdout */
 	int rejects_fd;
-	struct df_rundir *rundir;
+	struct df_rundir rundir; /* is_dir */
 	bool want[DF_N_OUTPUT];
 	struct df_store *store;
 	struct df_recovered recovered;
 	struct df_arena arena;
 	uint64_t fingerprint;
-	uint64_t run_id;
-	uint64_t started_wall_ns;
+	uint64_t started_wall_ns;	/* of this epoch */
+	double elapsed_before;		/* seconds that earlier epochs ran */
+	struct df_run_summary summary;	/* what run.json says of the request; memory in arena */
 };
 
 enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *options, const struct df_dataset *dataset,

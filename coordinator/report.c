@@ -97,7 +97,7 @@ static bool counts_add_up(const struct df_report *r)
 
 static const char *state_word(enum df_outcome outcome)
 {
-	return outcome == DF_OUTCOME_DONE ? "done" : outcome == DF_OUTCOME_STOPPED ? "stopped" : "failed";
+	return outcome == DF_OUTCOME_DONE ? "finished" : outcome == DF_OUTCOME_STOPPED ? "stopped" : "failed";
 }
 
 static int exit_code(const struct df_report *r)

@@ -372,6 +372,15 @@ static enum df_err prepare(struct run *r, struct df_fail *fail)
 	return recover(r, fail);
 }
 
+/* run.json says "running" from here on, so that a run that is killed at once is known as what it was. */
+static enum df_err announce(struct run *r, struct df_fail *fail)
+{
+	struct df_report report = {.options = r->options, .dataset = &r->dataset, .grid = &r->grid, .outputs = &r->outputs};
+	if (r->outputs.is_dir && r->outputs.rundir.aside[0])
+		df_info("the earlier run is now in '%s'", r->outputs.rundir.aside);
+	return r->outputs.is_dir ? df_report_json(&report, "running", fail) : DF_OK;
+}
+
 int df_coordinator_run(const struct df_run_options *options)
 {
 	struct df_fail fail = {0};
@@ -389,6 +398,8 @@ int df_coordinator_run(const struct df_run_options *options)
 		release(&r);
 		return code;
 	}
+	if (err == DF_OK)
+		err = announce(&r, &fail);
 	if (err == DF_OK)
 		err = start(&r, &fail);
 	if (err == DF_OK) {

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * outputs_dir: a run directory: made or locked, compared with what is asked for now, and its run.json written.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "coordinator/report.h"
+
+/* ------------------------------------------------------------------ the request, as run.json keeps it */
+
+#define N_OPTION 12
+
+static struct df_str number(struct df_arena *a, uint64_t v)
+{
+	char z[24];
+	int n = snprintf(z, sizeof(z), "%llu", (unsigned long long)v);
+	return df_arena_copy(a, (struct df_str){z, (size_t)n});
+}
+
+static struct df_str real(struct df_arena *a, double v)
+{
+	char z[40];
+	int n = snprintf(z, sizeof(z), "%g", v);
+	return df_arena_copy(a, (struct df_str){z, (size_t)n});
+}
+
+static const char *format_word(int format)
+{
+	static const char *const word[] = {"auto", "jsonl", "npy", "both", "none"};
+	return word[format];
+}
+
+static enum df_err describe(struct df_outputs *o, const struct df_run_options *r, const struct df_dataset *d,
+			    struct df_fail *fail)
+{
+	struct df_arena *a = &o->arena;
+	struct df_run_option *opt = df_arena_array(a, N_OPTION, sizeof(*opt));
+	struct df_str *input = df_arena_array(a, r->n_input, sizeof(*input));
+	if (!opt || !input)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory to describe the run");
+	const struct df_run_option options[N_OPTION] = {
+		{DF_STR("id_key"), r->id_key},
+		{DF_STR("text_key"), r->text_key},
+		{DF_STR("max_record"), number(a, r->max_record)},
+		{DF_STR("limit"), r->limit < 0 ? DF_STR("none") : number(a, (uint64_t)r->limit)},
+		{DF_STR("skip"), number(a, (uint64_t)r->skip)},
+		{DF_STR("sample"), real(a, r->sample)},
+		{DF_STR("sample_seed"), number(a, (uint64_t)r->sample_seed)},
+		{DF_STR("output_format"), df_str_from(format_word(r->output_format))},
+		{DF_STR("dtype"), r->dtype == DF_DTYPE_F16 ? DF_STR("f16") : DF_STR("f32")},
+		{DF_STR("zstd"), r->zstd > 0 ? DF_STR("true") : DF_STR("false")},
+		{DF_STR("model_dir"), r->model_dir},
+		{DF_STR("keep_order"), r->keep_order ? DF_STR("true") : DF_STR("false")},
+	};
+	memcpy(opt, options, sizeof(options));
+	memcpy(input, r->input, r->n_input * sizeof(*input));
+	o->summary = (struct df_run_summary){
+		.run_id = df_rand_real.next(NULL),
+		.fingerprint = o->fingerprint,
+		.state = DF_STR("running"),
+		.started_wall_ns = o->started_wall_ns,
+		.pipeline = r->pipeline_text,
+		.option = opt,
+		.n_option = N_OPTION,
+		.cell_bytes = r->cell_size,
+		.n_source = d->n_source,
+		.source_bytes = d->total_bytes,
+		.input = input,
+		.n_input = r->n_input,
+	};
+	return DF_OK;
+}
+
+/* ------------------------------------------------------------------ opening */
+
+static enum df_err compare(struct df_outputs *o, struct df_fail *fail)
+{
+	struct df_run_summary there = {0};
+	enum df_err err = df_run_json_read(&df_io_real, o->dir_fd, &o->arena, &there, fail);
+	if (err == DF_ERR_NOT_FOUND)
+		return DF_OK; /* killed before run.json was written: the journal's fingerprint decides */
+	if (err != DF_OK)
+		return err;
+	o->summary.run_id = there.run_id;
+	o->summary.started_wall_ns = there.started_wall_ns;
+	o->elapsed_before = there.elapsed_seconds;
+	return df_run_json_compare(&there, &o->summary, fail);
+}
+
+enum df_err df_outputs_open_dir(struct df_outputs *o, const struct df_run_options *r, const struct df_dataset *d,
+				struct df_fail *fail)
+{
+	DF_TRY(describe(o, r, d, fail));
+	DF_TRY(df_rundir_open(r->out.p, r->force_restart, &o->rundir, fail));
+	o->dir_fd = o->rundir.dir_fd;
+	if (!o->rundir.was_run)
+		return DF_OK;
+	for (size_t i = 0; i < d->n_source; i++)
+		if (d->source[i].live)
+			return df_fail(fail, DF_ERR_CHANGED, "'%s' cannot be read again, so the run in '%s' cannot go on; use --force-restart with the whole input, or another -o",
+				       d->source[i].name, r->out.p);
+	return compare(o, fail);
+}
+
+void df_outputs_close_dir(struct df_outputs *o)
+{
+	if (o->is_dir && o->dir_fd >= 0)
+		df_rundir_close(&o->rundir);
+	o->dir_fd = -1;
+}
+
+/* ------------------------------------------------------------------ run.json */
+
+static enum df_err add_counters(const struct df_report *r, struct df_arena *a, struct df_run_summary *s)
+{
+	const struct df_recovered *before = &r->outputs->recovered;
+	s->counter = before->counter;
+	s->n_counter = before->n_counter;
+	if (!r->totals)
+		return DF_OK;
+	struct df_counter *c = df_arena_array(a, r->totals->n + 1, sizeof(*c));
+	if (!c)
+		return DF_ERR_NOMEM;
+	size_t n = 0;
+	for (size_t i = 0; i < r->totals->n_slot; i++)
+		if (r->totals->slots[i].key.p)
+			c[n++] = (struct df_counter){r->totals->slots[i].key, r->totals->slots[i].value};
+	s->counter = c;
+	s->n_counter = n;
+	return DF_OK;
+}
+
+static enum df_err add_processes(const struct df_report *r, struct df_arena *a, struct df_run_summary *s)
+{
+	struct df_run_process *p = df_arena_array(a, r->n_process + 1, sizeof(*p));
+	struct rusage own = {0};
+	if (!p)
+		return DF_ERR_NOMEM;
+	(void)getrusage(RUSAGE_SELF, &own);
+	p[0] = (struct df_run_process){DF_STR("coordinator"), 0, (uint64_t)own.ru_maxrss * 1024,
+				       (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) +
+					       (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6};
+	for (size_t i = 0; i < r->n_process; i++)
+		p[i + 1] = (struct df_run_process){
+			r->process[i].role == DF_ROLE_WORKER ? DF_STR("worker") : DF_STR("reader"), r->process[i].number,
+			r->process[i].peak_rss_bytes, (double)r->process[i].cpu_ns / 1e9};
+	s->process = p;
+	s->n_process = r->n_process + 1;
+	return DF_OK;
+}
+
+enum df_err df_report_json(const struct df_report *r, const char *state, struct df_fail *fail)
+{
+	struct df_outputs *o = r->outputs;
+	struct df_run_summary s = o->summary;
+	bool running = strcmp(state, "running") == 0;
+	s.state = df_str_from(state);
+	s.epoch = o->recovered.epoch;
+	s.error = r->outcome == DF_OUTCOME_FAILED && r->fail ? df_str_from(r->fail->msg) : DF_STR("");
+	s.finished_wall_ns = running ? 0 : df_clock_real.wall_ns(NULL);
+	s.elapsed_seconds = o->elapsed_before + (double)r->elapsed_ns / 1e9;
+	if (add_counters(r, &o->arena, &s) != DF_OK || add_processes(r, &o->arena, &s) != DF_OK)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory to write run.json");
+	if (o->store)
+		s.part = df_store_parts(o->store, &s.n_part);
+	return df_run_json_write(&df_io_real, o->dir_fd, &s, fail);
+}
