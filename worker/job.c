@@ -207,8 +207,15 @@ static enum df_err add_row(struct df_job *j, struct df_batch *b, struct df_doc *
 static void count(struct df_job *j, const struct df_batch *b, uint64_t rows)
 {
 	uint64_t n[3] = {0};
-	for (size_t i = 0; i < b->n_doc; i++)
-		n[b->doc[i]->fate]++;
+	for (size_t i = 0; i < b->n_doc; i++) {
+		const struct df_doc *doc = b->doc[i];
+		n[doc->fate]++;
+		if (doc->fate != DF_FATE_REJECTED)
+			continue;
+		char name[128];
+		(void)snprintf(name, sizeof(name), "rejected:%.80s:%s", doc->stage ? doc->stage : "input", df_err_name(doc->err));
+		df_counters_add(&j->counters, name, 1);
+	}
 	df_counters_add(&j->counters, "in", b->n_doc);
 	df_counters_add(&j->counters, "out", n[DF_FATE_OUT]);
 	df_counters_add(&j->counters, "filtered", n[DF_FATE_FILTERED]);

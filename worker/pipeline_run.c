@@ -15,6 +15,7 @@ struct df_pipeline_run {
 	struct df_arena arena;
 	struct df_pipeline pipeline;
 	struct df_stage stage[DF_STAGES_MAX];
+	struct df_stage_env env[DF_STAGES_MAX]; /* stages keep a pointer to theirs */
 	uint64_t time_ns[DF_STAGES_MAX];
 	size_t n_open;
 };
@@ -25,11 +26,6 @@ static enum df_err open_stages(struct df_pipeline_run *r, const struct df_herita
 	void **options = NULL;
 	DF_TRY(df_pipeline_parse(h->pipeline, &r->arena, &r->pipeline, fail));
 	DF_TRY(df_stage_check_pipeline(&r->pipeline, &r->arena, &class, &options, fail));
-	struct df_stage_env env = {
-		.model_dir = h->model_dir.n ? h->model_dir.p : NULL,
-		.pipeline = &r->pipeline,
-		.arena = &r->arena,
-	};
 	for (size_t i = 0; i < r->pipeline.n_stage; i++) {
 		struct df_stage *s = &r->stage[i];
 		const struct df_str label = r->pipeline.stage[i].label;
@@ -39,9 +35,14 @@ static enum df_err open_stages(struct df_pipeline_run *r, const struct df_herita
 		if (!s->call_name)
 			return df_fail(fail, DF_ERR_NOMEM, "no memory for a stage");
 		r->n_open = i + 1;
-		env.stage_no = i;
+		r->env[i] = (struct df_stage_env){
+			.model_dir = h->model_dir.n ? h->model_dir.p : NULL,
+			.pipeline = &r->pipeline,
+			.stage_no = i,
+			.arena = &r->arena,
+		};
 		struct df_fail why = {0};
-		enum df_err err = s->class->open ? s->class->open(s, &env, &why) : DF_OK;
+		enum df_err err = s->class->open ? s->class->open(s, &r->env[i], &why) : DF_OK;
 		if (err != DF_OK)
 			return df_fail(fail, err, "stage '%s' cannot start: %s", s->call_name, why.msg);
 	}
