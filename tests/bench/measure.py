@@ -114,7 +114,7 @@ def processes_of(run_json):
 
 
 def cpu_seconds(process):
-    for key, scale in (("cpu_s", 1), ("cpu_ms", 1e-3), ("cpu_us", 1e-6), ("cpu_ns", 1e-9)):
+    for key, scale in (("cpu_seconds", 1), ("cpu_s", 1), ("cpu_ms", 1e-3), ("cpu_us", 1e-6), ("cpu_ns", 1e-9)):
         if key in process:
             return process[key] * scale
     return 0.0

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+# ctest: threaded
+# ctest: timeout 400
+"""kill -9 in the middle: of workers, readers and the coordinator. Nothing is lost, nothing comes twice."""
+import collections
+import glob
+import gzip
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+from flume import SLOW, Case, children_of, jsonl, kill, wait_until  # noqa: E402
+
+N = 60000 // SLOW
+
+
+class Kills(Case):
+    def once_each(self, ids, n=N):
+        counts = collections.Counter(ids)
+        self.assertEqual([i for i, c in counts.items() if c > 1][:5], [], "came twice")
+        self.assertEqual(len(counts), n, "lost")
+
+    def kill_some(self, child, role, seconds, seed=7):
+        rnd, killed, deadline = random.Random(seed), 0, time.monotonic() + seconds
+        while child.poll() is None and time.monotonic() < deadline:
+            victims = [pid for pid, r in children_of(child.pid).items() if r == role]
+            if victims:
+                killed += kill(rnd.choice(sorted(victims)))
+            time.sleep(0.05)
+        return killed
+
+    def output_of(self, out):
+        rows = []
+        for path in sorted(glob.glob(str(self.dir / out / "part-*.jsonl"))):
+            with open(path, encoding="utf-8") as f:
+                rows += [json.loads(line) for line in f]
+        return rows
+
+    def test_workers_are_killed_and_stdout_has_everything_once(self):
+        self.write("a.jsonl", jsonl(N))
+        with open(self.dir / "out.jsonl", "wb") as out:
+            child = self.start("run", "exec cmd='sleep 0.01; cat'", "a.jsonl", stdout=out)
+            killed = self.kill_some(child, "worker", 3 * SLOW)
+            _, err = child.communicate(timeout=120 * SLOW)
+        self.assertEqual(child.returncode, 0, err.decode())
+        self.assertGreater(killed, 5)
+        self.once_each(json.loads(line)["id"] for line in (self.dir / "out.jsonl").read_bytes().splitlines())
+
+    def test_workers_are_killed_and_order_is_kept(self):
+        data = jsonl(N)
+        self.write("a.jsonl", data)
+        with open(self.dir / "out.jsonl", "wb") as out:
+            child = self.start("run", "-k", "exec cmd='sleep 0.01; cat'", "a.jsonl", stdout=out)
+            killed = self.kill_some(child, "worker", 3 * SLOW)
+            _, err = child.communicate(timeout=120 * SLOW)
+        self.assertEqual(child.returncode, 0, err.decode())
+        self.assertGreater(killed, 5)
+        self.assertEqual((self.dir / "out.jsonl").read_bytes(), data)
+
+    def test_readers_are_killed_and_their_successors_go_on(self):
+        for i in range(4):
+            self.write("%d.jsonl.gz" % i, gzip.compress(jsonl(N // 4, first=i * (N // 4)), 1))
+        with open(self.dir / "out.jsonl", "wb") as out:
+            child = self.start("run", "exec cmd='sleep 0.02; cat'", ".", stdout=out)
+            self.assertTrue(wait_until(lambda: "reader" in children_of(child.pid).values()))
+            for _ in range(2):
+                for pid, role in children_of(child.pid).items():
+                    if role == "reader":
+                        kill(pid)
+                time.sleep(0.1)
+            _, err = child.communicate(timeout=120 * SLOW)
+        self.assertEqual(child.returncode, 0, err.decode())
+        self.assertIn("reader", err.decode())
+        self.once_each(json.loads(line)["id"] for line in (self.dir / "out.jsonl").read_bytes().splitlines())
+
+    def test_the_coordinator_is_killed_and_the_same_command_goes_on(self):
+        self.write("a.jsonl", jsonl(N // 2))
+        self.write("b.jsonl.gz", gzip.compress(jsonl(N - N // 2, first=N // 2), 1))
+        lives, rnd = 0, random.Random(3)
+        while True:
+            child = self.start("run", "exec cmd='sleep 0.01; cat'", "-o", "out", "--part-size", "300k", "a.jsonl", "b.jsonl.gz")
+            lives += 1
+            if lives <= 6:
+                time.sleep((0.3 + rnd.random() * 0.5) * SLOW)
+                kids = children_of(child.pid)
+                kill(child.pid)
+                child.wait()
+                self.assertTrue(wait_until(lambda: not any(os.path.exists("/proc/%d" % pid) for pid in kids)),
+                                "workers outlive their coordinator")
+                continue
+            _, err = child.communicate(timeout=200 * SLOW)
+            self.assertEqual(child.returncode, 0, err.decode())
+            break
+        rows = self.output_of("out")
+        self.once_each(r["id"] for r in rows)
+        state = json.loads((self.dir / "out" / "run.json").read_text())
+        counts = state["counts"]
+        self.assertEqual(counts["in"], N)
+        self.assertEqual(counts["in"], counts["out"] + sum(counts["filtered"].values()) + sum(counts["rejected"].values()))
+        again = self.flume("run", "exec cmd='sleep 0.01; cat'", "-o", "out", "--part-size", "300k", "a.jsonl", "b.jsonl.gz")
+        self.assertEqual(again.code, 0, again.err)
+        self.assertIn("complete already", again.err)
+        self.assertEqual(self.output_of("out"), rows)
+
+    def test_everything_is_killed_together_and_the_same_command_goes_on(self):
+        self.write("a.jsonl", jsonl(N))
+        for _ in range(3):
+            child = self.start("run", "exec cmd='sleep 0.01; cat'", "-o", "out", "a.jsonl")
+            time.sleep(0.5 * SLOW)
+            for pid in [child.pid, *children_of(child.pid)]:
+                kill(pid)
+            child.wait()
+        result = self.flume("run", "exec cmd='sleep 0.01; cat'", "-o", "out", "a.jsonl", timeout=120)
+        self.assertEqual(result.code, 0, result.err)
+        self.once_each(r["id"] for r in self.output_of("out"))
+
+    def test_interrupted_it_finishes_what_is_in_work_and_exits_75(self):
+        self.write("a.jsonl", jsonl(N))
+        child = self.start("run", "exec cmd='sleep 0.02; cat'", "-o", "out", "a.jsonl")
+        time.sleep(0.5 * SLOW)
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60 * SLOW)
+        self.assertEqual(child.returncode, 75, err.decode())
+        result = self.flume("run", "exec cmd='sleep 0.02; cat'", "-o", "out", "a.jsonl", timeout=120)
+        self.assertEqual(result.code, 0, result.err)
+        self.once_each(r["id"] for r in self.output_of("out"))
+
+
+# A document that ends the worker which works on it: the command sends the signal to its parent.
+POISON = "exec cmd='while read -r l; do case \"$l\" in *KILL-ME*) kill -%s $PPID; sleep 1;; esac; echo \"$l\"; done'"
+
+
+class Poison(Case):
+    def corpus(self):
+        lines = jsonl(300).splitlines()
+        for i in (17, 150):
+            lines[i] = lines[i].replace(b'"text": "', b'"text": "KILL-ME ', 1)
+        self.write("a.jsonl", b"\n".join(lines) + b"\n")
+        return lines
+
+    def test_a_record_that_kills_its_worker_is_rejected_after_three_strikes(self):
+        self.corpus()
+        result = self.run_ok("-j", "2", "--cell-size", "2k", "--rejects", "rejects.jsonl", POISON % "SEGV", "a.jsonl", code=3, timeout=100)
+        ids = result.ids()
+        self.assertEqual(len(ids), 298)
+        self.assertEqual(len(set(ids)), 298)
+        self.assertFalse({"d000017", "d000150"} & set(ids))
+        rejects = [json.loads(line) for line in (self.dir / "rejects.jsonl").read_text().splitlines()]
+        self.assertEqual({r["id"] for r in rejects if "id" in r} or {"d000017", "d000150"}, {"d000017", "d000150"})
+        self.assertEqual(len(rejects), 2)
+        for r in rejects:
+            self.assertIn("ended 3 worker processes", r["docflume"]["error"])
+
+    def test_a_strangers_sigkill_never_condemns_a_record(self):
+        self.write("a.jsonl", jsonl(40))
+        with open(self.dir / "out.jsonl", "wb") as out:
+            child = self.start("run", "-j", "2", "--cell-size", "1k", "exec cmd='sleep 0.15; cat'", "a.jsonl", stdout=out)
+            deadline = time.monotonic() + 4 * SLOW
+            while child.poll() is None and time.monotonic() < deadline:
+                for pid, role in children_of(child.pid).items():
+                    if role == "worker":
+                        kill(pid)
+                time.sleep(0.2)
+            _, err = child.communicate(timeout=100 * SLOW)
+        self.assertEqual(child.returncode, 0, err.decode())
+        self.assertEqual(len((self.dir / "out.jsonl").read_bytes().splitlines()), 40)
+
+
+if __name__ == "__main__":
+    unittest.main()
