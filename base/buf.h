@@ -14,10 +14,10 @@
 #include "base/str.h"
 
 struct df_buf {
-	char *p;      /* owned; NULL until the first append */
-	size_t n;     /* bytes used */
-	size_t cap;   /* bytes allocated */
-	size_t max;   /* ceiling for n */
+	char *p;    /* owned; NULL until the first append */
+	size_t n;   /* bytes used */
+	size_t cap; /* bytes allocated */
+	size_t max; /* ceiling for n */
 	enum df_err err;
 };
 

@@ -31,18 +31,18 @@ enum df_err {
 	DF_ERR_NOSPACE,     /* ENOSPC or EDQUOT */
 	DF_ERR_NOT_FOUND,
 	DF_ERR_EXISTS,
-	DF_ERR_BUSY,        /* somebody else holds it */
-	DF_ERR_PARSE,       /* not of its grammar */
-	DF_ERR_UTF8,        /* not valid UTF-8 */
-	DF_ERR_TYPE,        /* well-formed, wrong type */
-	DF_ERR_RANGE,       /* right type, outside its range */
-	DF_ERR_USAGE,       /* the user's command or pipeline is wrong */
-	DF_ERR_CHANGED,     /* input changed while it was read */
-	DF_ERR_CORRUPT,     /* stored bytes fail their checksum or order */
-	DF_ERR_VERSION,     /* a format version this build does not read */
+	DF_ERR_BUSY,    /* somebody else holds it */
+	DF_ERR_PARSE,   /* not of its grammar */
+	DF_ERR_UTF8,    /* not valid UTF-8 */
+	DF_ERR_TYPE,    /* well-formed, wrong type */
+	DF_ERR_RANGE,   /* right type, outside its range */
+	DF_ERR_USAGE,   /* the user's command or pipeline is wrong */
+	DF_ERR_CHANGED, /* input changed while it was read */
+	DF_ERR_CORRUPT, /* stored bytes fail their checksum or order */
+	DF_ERR_VERSION, /* a format version this build does not read */
 	DF_ERR_UNSUPPORTED,
-	DF_ERR_CHILD,       /* a child process failed */
-	DF_ERR_BUG,         /* cannot happen; a defect of docflume */
+	DF_ERR_CHILD, /* a child process failed */
+	DF_ERR_BUG,   /* cannot happen; a defect of docflume */
 	DF_N_ERR
 };
 
@@ -72,11 +72,11 @@ enum df_err df_fail(struct df_fail *fail, enum df_err code, const char *fmt, ...
 enum df_err df_fail_errno(struct df_fail *fail, const char *fmt, ...) DF_PRINTF(2, 3);
 
 /* Evaluate `expr`; return its error to the caller's caller if it is one. */
-#define DF_TRY(expr)                        \
-	do {                                    \
-		enum df_err df_try_ = (expr);       \
-		if (df_try_ != DF_OK)               \
-			return df_try_;                 \
+#define DF_TRY(expr)                                                                                                   \
+	do {                                                                                                           \
+		enum df_err df_try_ = (expr);                                                                          \
+		if (df_try_ != DF_OK)                                                                                  \
+			return df_try_;                                                                                \
 	} while (0)
 
 /* Stays on in every build: a violated invariant costs one task attempt, and leaves its last words. */

@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-
 static int real_open(void *self, int dirfd, const char *path, int flags, unsigned mode)
 {
 	(void)self;
@@ -135,8 +134,8 @@ static int real_unlink(void *self, int dirfd, const char *path)
 }
 
 const struct df_io df_io_real = {
-	real_open,	real_close,	 real_read_at,	   real_write_all,   real_truncate, real_size,
-	real_sync_data, real_sync_dir, real_rename_new, real_rename_over, real_unlink,	  NULL,
+	real_open,      real_close,    real_read_at,    real_write_all,   real_truncate, real_size,
+	real_sync_data, real_sync_dir, real_rename_new, real_rename_over, real_unlink,   NULL,
 };
 
 enum df_err df_io_read_file(const struct df_io *io, int dirfd, const char *path, size_t max_bytes, char **ret_p,

@@ -23,9 +23,10 @@ struct df_io {
 	int (*write_all)(void *self, int fd, const struct iovec *iov, int n_iov, uint64_t offset);
 	int (*truncate)(void *self, int fd, uint64_t length);
 	int (*size)(void *self, int fd, uint64_t *ret_bytes);
-	int (*sync_data)(void *self, int fd); /* fdatasync */
+	int (*sync_data)(void *self, int fd);   /* fdatasync */
 	int (*sync_dir)(void *self, int dirfd); /* fsync of a directory */
-	int (*rename_new)(void *self, int dirfd, const char *from, const char *to); /* never over an existing file: EEXIST */
+	int (*rename_new)(void *self, int dirfd, const char *from,
+			  const char *to); /* never over an existing file: EEXIST */
 	int (*rename_over)(void *self, int dirfd, const char *from, const char *to);
 	int (*unlink)(void *self, int dirfd, const char *path);
 	void *self;

@@ -22,20 +22,20 @@ enum df_json_type { DF_JSON_NULL, DF_JSON_BOOL, DF_JSON_NUMBER, DF_JSON_STRING, 
 struct df_json {
 	enum df_json_type type;
 	bool boolean;
-	double number;		/* infinite when beyond a double's range */
-	uint64_t u64;		/* the number when it is a plain non-negative integer, else 0 */
-	struct df_str string;	/* unescaped; for a number, its text */
-	struct df_str raw;	/* the value as it stands in the text that was parsed, which must outlive it */
-	struct df_str key;	/* inside an object */
-	struct df_json *child;	/* first element or member */
-	struct df_json *next;	/* next sibling */
-	size_t n;		/* children */
+	double number;         /* infinite when beyond a double's range */
+	uint64_t u64;          /* the number when it is a plain non-negative integer, else 0 */
+	struct df_str string;  /* unescaped; for a number, its text */
+	struct df_str raw;     /* the value as it stands in the text that was parsed, which must outlive it */
+	struct df_str key;     /* inside an object */
+	struct df_json *child; /* first element or member */
+	struct df_json *next;  /* next sibling */
+	size_t n;              /* children */
 };
 
 /* RFC 8259 to the letter, lone surrogates refused. Depth at most 32; all memory from `arena`. DF_ERR_PARSE with line and
  * column (bytes from 1), DF_ERR_UTF8, DF_ERR_LIMIT, DF_ERR_NOMEM. */
-enum df_err df_json_parse(struct df_str text, struct df_arena *arena, struct df_json **ret_root, struct df_fail *fail)
-	DF_MUST_CHECK;
+enum df_err df_json_parse(struct df_str text, struct df_arena *arena, struct df_json **ret_root,
+			  struct df_fail *fail) DF_MUST_CHECK;
 /* Member by key or NULL; NULL object gives NULL, so look-ups chain. The last of equal keys. */
 const struct df_json *df_json_get(const struct df_json *object, const char *key);
 uint64_t df_json_get_u64(const struct df_json *object, const char *key, uint64_t otherwise);

@@ -6,66 +6,66 @@
 #define DF_BASE_LIMITS_H
 
 /* --- the grid --- */
-#define DF_CELL_BYTES (16U << 10)	     /* default cell of a JSONL file; user: --cell-size */
+#define DF_CELL_BYTES (16U << 10) /* default cell of a JSONL file; user: --cell-size */
 #define DF_CELL_BYTES_MAX (16U << 20)
-#define DF_MAX_SOURCES (16U << 20)	     /* input files of one run */
-#define DF_MAX_CELLS (UINT64_C(1) << 40)     /* cells of one source */
+#define DF_MAX_SOURCES (16U << 20)       /* input files of one run */
+#define DF_MAX_CELLS (UINT64_C(1) << 40) /* cells of one source */
 
 /* --- leases --- */
-#define DF_LEASE_TARGET_MS 150		     /* a lease is sized to this much work */
-#define DF_LEASE_BYTES_MAX (2U << 20)	     /* input bytes of one lease; a single larger cell may pass it */
+#define DF_LEASE_TARGET_MS 150        /* a lease is sized to this much work */
+#define DF_LEASE_BYTES_MAX (2U << 20) /* input bytes of one lease; a single larger cell may pass it */
 #define DF_LEASE_CELLS_MAX 4096
-#define DF_LEASE_SEGMENTS_MAX 512	     /* pieces of different sources in one lease */
-#define DF_LANE_CREDITS 2		     /* leases a lane may hold */
-#define DF_STRIKES_MAX 3		     /* deaths of a record that is alone before it is poisoned */
+#define DF_LEASE_SEGMENTS_MAX 512 /* pieces of different sources in one lease */
+#define DF_LANE_CREDITS 2         /* leases a lane may hold */
+#define DF_STRIKES_MAX 3          /* deaths of a record that is alone before it is poisoned */
 #define DF_POISON_PER_LEASE 256
 #define DF_LANES_MAX 4096
 
 /* --- records --- */
-#define DF_RECORD_BYTES (8U << 20)	     /* default of --max-record */
+#define DF_RECORD_BYTES (8U << 20) /* default of --max-record */
 #define DF_RECORD_BYTES_MAX (1U << 30)
-#define DF_RECORD_PADDING 64		     /* readable bytes behind a record, for vector loads */
-#define DF_BLOCK_BYTES (1U << 20)	     /* a worker reads and processes this much at a time */
-#define DF_BLOCK_RECORDS 4096		     /* records of one batch */
+#define DF_RECORD_PADDING 64      /* readable bytes behind a record, for vector loads */
+#define DF_BLOCK_BYTES (1U << 20) /* a worker reads and processes this much at a time */
+#define DF_BLOCK_RECORDS 4096     /* records of one batch */
 #define DF_JSON_DEPTH 64
-#define DF_JSON_FIELDS 4096		     /* top-level keys of one record */
-#define DF_RAW_REJECT_BYTES (64U << 10)	     /* raw_base64 of a reject: cap in raw bytes */
+#define DF_JSON_FIELDS 4096             /* top-level keys of one record */
+#define DF_RAW_REJECT_BYTES (64U << 10) /* raw_base64 of a reject: cap in raw bytes */
 
 /* --- frames --- */
-#define DF_FRAME_BYTES (256U << 10)	     /* an output frame is cut at rows near this size */
-#define DF_FRAME_BYTES_MAX (1U << 30)	     /* one row larger than a frame still travels whole */
+#define DF_FRAME_BYTES (256U << 10)   /* an output frame is cut at rows near this size */
+#define DF_FRAME_BYTES_MAX (1U << 30) /* one row larger than a frame still travels whole */
 #define DF_MESSAGE_FRAMES_MAX 1024
-#define DF_HEADER_BYTES_MAX (4U << 20)	     /* the MessagePack frame of any message */
+#define DF_HEADER_BYTES_MAX (4U << 20) /* the MessagePack frame of any message */
 #define DF_UNPACK_DEPTH 8
-#define DF_UNPACK_ITEMS 262144		     /* elements of one message in all */
-#define DF_STRING_BYTES_MAX (64U << 10)	     /* one string inside a message */
-#define DF_COUNTERS_MAX 256		     /* named counters of one result */
-#define DF_READ_DONE_MAX 65536		     /* ranges of ordinals in one READ; the coordinator merges or leaves out beyond it */
-#define DF_RESULT_HWM 8			     /* messages queued per worker to the sink, on each side */
+#define DF_UNPACK_ITEMS 262144          /* elements of one message in all */
+#define DF_STRING_BYTES_MAX (64U << 10) /* one string inside a message */
+#define DF_COUNTERS_MAX 256             /* named counters of one result */
+#define DF_READ_DONE_MAX 65536 /* ranges of ordinals in one READ; the coordinator merges or leaves out beyond it */
+#define DF_RESULT_HWM 8        /* messages queued per worker to the sink, on each side */
 #define DF_LANE_HWM (4 * DF_LANE_CREDITS + 64)
-#define DF_READER_CREDIT_BYTES (4U << 20)    /* a reader may have this much unread at the coordinator */
-#define DF_READER_TOTAL_BYTES (12U << 20)    /* cells from readers held by the coordinator, all readers */
+#define DF_READER_CREDIT_BYTES (4U << 20) /* a reader may have this much unread at the coordinator */
+#define DF_READER_TOTAL_BYTES (12U << 20) /* cells from readers held by the coordinator, all readers */
 
 /* --- the sink --- */
-#define DF_STAGED_BYTES_MAX (8U << 20)	     /* results of unfinished leases held in memory, all lanes; more goes to a file */
-#define DF_ORDER_WINDOW_BYTES (64U << 20)    /* -k: results waiting for their turn */
+#define DF_STAGED_BYTES_MAX (8U << 20) /* results of unfinished leases held in memory, all lanes; more goes to a file */
+#define DF_ORDER_WINDOW_BYTES (64U << 20) /* -k: results waiting for their turn */
 #define DF_COMMIT_MS 200
 #define DF_COMMIT_BYTES (64U << 20)
-#define DF_PART_BYTES (UINT64_C(1) << 30)    /* default part size; user: --part-size */
+#define DF_PART_BYTES (UINT64_C(1) << 30) /* default part size; user: --part-size */
 #define DF_JOURNAL_PIECE 4096
 #define DF_JOURNAL_RECORD_MAX (16U << 20)
 
 /* --- pipelines --- */
 #define DF_STAGES_MAX 64
 #define DF_PIPELINE_BYTES_MAX (1U << 20)
-#define DF_ROWS_PER_DOC_MAX 10000000U	     /* rows (chunks) of one document; user: chunk max_chunks= */
+#define DF_ROWS_PER_DOC_MAX 10000000U /* rows (chunks) of one document; user: chunk max_chunks= */
 
 /* --- processes --- */
 #define DF_HELLO_MS 1000
-#define DF_SILENT_MS 10000		     /* a peer silent for this long is retired */
+#define DF_SILENT_MS 10000 /* a peer silent for this long is retired */
 #define DF_WORKERS_MAX 1024
-#define DF_SPAWN_FAILURES_MAX 5		     /* deaths in a row without a finished lease before the run gives up */
-#define DF_STDIN_SILENCE_MS 10		     /* a partial cell of stdin is flushed after this silence */
+#define DF_SPAWN_FAILURES_MAX 5 /* deaths in a row without a finished lease before the run gives up */
+#define DF_STDIN_SILENCE_MS 10  /* a partial cell of stdin is flushed after this silence */
 #define DF_IPC_PATH_MAX 107
 
 #endif

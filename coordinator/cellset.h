@@ -12,8 +12,8 @@
 #include "base/err.h"
 
 struct df_cellset {
-	uint64_t small;	 /* cells 0..63 while word is NULL */
-	uint64_t *word;	 /* owned */
+	uint64_t small;  /* cells 0..63 while word is NULL */
+	uint64_t *word;  /* owned */
 	uint64_t n_word; /* allocated */
 	uint64_t n_set;
 };

@@ -18,10 +18,10 @@
 struct df_grid_source {
 	enum df_source_kind kind;
 	uint64_t size_bytes;
-	uint64_t n_cell;	/* final when ended */
+	uint64_t n_cell; /* final when ended */
 	bool ended;
-	bool failed;		/* a source error: no more of its cells are leased */
-	uint64_t fresh;		/* first cell that was never leased in this epoch */
+	bool failed;            /* a source error: no more of its cells are leased */
+	uint64_t fresh;         /* first cell that was never leased in this epoch */
 	struct df_cellset done; /* durable */
 };
 
@@ -29,8 +29,8 @@ struct df_grid {
 	struct df_grid_source *source;
 	uint32_t n_source, cap;
 	uint64_t cell_bytes;
-	uint64_t n_done;	 /* cells durable, all sources */
-	uint32_t n_unfinished;	 /* sources not yet ended or with cells not done, failed ones excepted */
+	uint64_t n_done;       /* cells durable, all sources */
+	uint32_t n_unfinished; /* sources not yet ended or with cells not done, failed ones excepted */
 };
 
 enum df_err df_grid_init(struct df_grid *g, uint64_t cell_bytes) DF_MUST_CHECK;

@@ -14,8 +14,8 @@ static uint64_t fingerprint(const struct df_run_options *o, const struct df_data
 {
 	struct df_buf b;
 	df_buf_init(&b, 1U << 24);
-	(void)df_buf_addf(&b, DF_STR_FMT "\n" DF_STR_FMT "\n" DF_STR_FMT "\n", DF_STR_ARG(o->pipeline_text), DF_STR_ARG(o->id_key),
-			  DF_STR_ARG(o->text_key));
+	(void)df_buf_addf(&b, DF_STR_FMT "\n" DF_STR_FMT "\n" DF_STR_FMT "\n", DF_STR_ARG(o->pipeline_text),
+			  DF_STR_ARG(o->id_key), DF_STR_ARG(o->text_key));
 	(void)df_buf_addf(&b, "%llu %llu %lld %lld %.17g %lld %d %d %d", (unsigned long long)o->max_record,
 			  (unsigned long long)o->cell_size, (long long)o->limit, (long long)o->skip, o->sample,
 			  (long long)o->sample_seed, o->output_format, o->dtype, o->zstd > 0);

@@ -23,16 +23,16 @@ struct df_outputs {
 	struct df_recovered recovered;
 	struct df_arena arena;
 	uint64_t fingerprint;
-	uint64_t started_wall_ns;	/* of this epoch */
-	double elapsed_before;		/* seconds that earlier epochs ran */
-	struct df_run_summary summary;	/* what run.json says of the request; memory in arena */
+	uint64_t started_wall_ns;      /* of this epoch */
+	double elapsed_before;         /* seconds that earlier epochs ran */
+	struct df_run_summary summary; /* what run.json says of the request; memory in arena */
 };
 
-enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *options, const struct df_dataset *dataset,
-			    struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *options,
+			    const struct df_dataset *dataset, struct df_fail *fail) DF_MUST_CHECK;
 /* The run directory's part (outputs_dir.c): create or lock it, compare it with this run. */
-enum df_err df_outputs_open_dir(struct df_outputs *o, const struct df_run_options *options, const struct df_dataset *dataset,
-				struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_outputs_open_dir(struct df_outputs *o, const struct df_run_options *options,
+				const struct df_dataset *dataset, struct df_fail *fail) DF_MUST_CHECK;
 void df_outputs_close_dir(struct df_outputs *o);
 void df_outputs_close(struct df_outputs *o); /* accepts a zeroed struct */
 

@@ -100,7 +100,9 @@ enum df_err df_outputs_open_dir(struct df_outputs *o, const struct df_run_option
 		return DF_OK;
 	for (size_t i = 0; i < d->n_source; i++)
 		if (d->source[i].live)
-			return df_fail(fail, DF_ERR_CHANGED, "'%s' cannot be read again, so the run in '%s' cannot go on; use --force-restart with the whole input, or another -o",
+			return df_fail(fail, DF_ERR_CHANGED,
+				       "'%s' cannot be read again, so the run in '%s' cannot go on; use "
+				       "--force-restart with the whole input, or another -o",
 				       d->source[i].name, r->out.p);
 	return compare(o, fail);
 }
@@ -145,8 +147,8 @@ static enum df_err add_processes(const struct df_report *r, struct df_arena *a, 
 					       (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6};
 	for (size_t i = 0; i < r->n_process; i++)
 		p[i + 1] = (struct df_run_process){
-			r->process[i].role == DF_ROLE_WORKER ? DF_STR("worker") : DF_STR("reader"), r->process[i].number,
-			r->process[i].peak_rss_bytes, (double)r->process[i].cpu_ns / 1e9};
+			r->process[i].role == DF_ROLE_WORKER ? DF_STR("worker") : DF_STR("reader"),
+			r->process[i].number, r->process[i].peak_rss_bytes, (double)r->process[i].cpu_ns / 1e9};
 	s->process = p;
 	s->n_process = r->n_process + 1;
 	return DF_OK;

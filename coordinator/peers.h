@@ -35,7 +35,8 @@ struct df_peers {
 
 void df_peers_release(struct df_peers *p);
 enum df_err df_peers_add(struct df_peers *p, uint64_t lane, enum df_role role, uint64_t now_ns) DF_MUST_CHECK;
-struct df_peer *df_peers_find(struct df_peers *p, uint64_t lane); /* NULL: unknown; valid until the next add or remove */
+struct df_peer *df_peers_find(struct df_peers *p,
+			      uint64_t lane); /* NULL: unknown; valid until the next add or remove */
 void df_peers_remove(struct df_peers *p, uint64_t lane);
 const char *df_peer_word(enum df_role role);
 

@@ -13,9 +13,9 @@
 #include "coordinator/control.h"
 
 struct df_progress {
-	bool bar;    /* a terminal's line that is drawn over */
+	bool bar; /* a terminal's line that is drawn over */
 	bool quiet;
-	bool shown;  /* the bar is on the screen now */
+	bool shown; /* the bar is on the screen now */
 	bool color;
 	uint64_t start_ns, next_ns;
 	uint64_t resumed_bytes; /* done by earlier epochs */

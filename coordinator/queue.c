@@ -53,7 +53,8 @@ static void grow(struct df_queue *q)
 	char *ring = malloc(q->cap * 2 * q->item_bytes);
 	DF_ASSERT(ring != NULL);
 	for (size_t i = 0; i < q->n; i++)
-		memcpy(ring + i * q->item_bytes, q->ring + ((q->first + i) & (q->cap - 1)) * q->item_bytes, q->item_bytes);
+		memcpy(ring + i * q->item_bytes, q->ring + ((q->first + i) & (q->cap - 1)) * q->item_bytes,
+		       q->item_bytes);
 	free(q->ring);
 	q->ring = ring;
 	q->first = 0;

@@ -28,13 +28,14 @@ static void add_details(struct df_buf *b, const struct df_map *totals, const cha
 			const struct df_map_slot *s = &totals->slots[i];
 			if (!s->key.p || !s->value || !df_str_starts(s->key, prefix))
 				continue;
-			if ((!last || strcmp(s->key.p, last->key.p) > 0) && (!next || strcmp(s->key.p, next->key.p) < 0))
+			if ((!last || strcmp(s->key.p, last->key.p) > 0) &&
+			    (!next || strcmp(s->key.p, next->key.p) < 0))
 				next = s;
 		}
 		if (!next)
 			break;
-		(void)df_buf_addf(b, "%s" DF_STR_FMT " %llu", any ? ", " : " (", (int)(next->key.n - n), next->key.p + n,
-				  (unsigned long long)next->value);
+		(void)df_buf_addf(b, "%s" DF_STR_FMT " %llu", any ? ", " : " (", (int)(next->key.n - n),
+				  next->key.p + n, (unsigned long long)next->value);
 		any = true;
 		last = next;
 	}
@@ -90,7 +91,8 @@ static bool counts_add_up(const struct df_report *r)
 	uint64_t in = total(r->totals, "in");
 	uint64_t fates = total(r->totals, "out") + total(r->totals, "filtered") + total(r->totals, "rejected");
 	if (in != fates)
-		df_error("the counts do not add up: %llu documents in, but %llu have a fate; this is a defect of docflume",
+		df_error("the counts do not add up: %llu documents in, but %llu have a fate; this is a defect of "
+			 "docflume",
 			 (unsigned long long)in, (unsigned long long)fates);
 	return in == fates;
 }

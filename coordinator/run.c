@@ -51,7 +51,8 @@ struct run {
 
 /* ------------------------------------------------------------------ effects of the state machine */
 
-static enum df_err effect_send(void *self, uint64_t lane, const struct df_msg *msg, struct df_blob *const *payload, size_t n)
+static enum df_err effect_send(void *self, uint64_t lane, const struct df_msg *msg, struct df_blob *const *payload,
+			       size_t n)
 {
 	struct run *r = self;
 	return df_wire_send(&r->wire, lane, msg, payload, n);
@@ -110,7 +111,8 @@ static enum df_err plan(struct run *r, struct df_fail *fail)
 	DF_TRY(err);
 	err = df_grid_init(&r->grid, o->cell_size);
 	for (size_t i = 0; err == DF_OK && i < r->dataset.n_source; i++)
-		err = df_grid_add(&r->grid, (enum df_source_kind)r->dataset.source[i].kind, r->dataset.source[i].id.size);
+		err = df_grid_add(&r->grid, (enum df_source_kind)r->dataset.source[i].kind,
+				  r->dataset.source[i].id.size);
 	return err == DF_OK ? DF_OK : df_fail(fail, err, "the inputs cannot be laid out: %s", df_err_name(err));
 }
 
@@ -121,7 +123,8 @@ static enum df_err recover(struct run *r, struct df_fail *fail)
 	for (size_t i = 0; i < done->n_source; i++) {
 		const struct df_source_state *s = &done->source[i];
 		if (s->source >= r->grid.n_source)
-			return df_fail(fail, DF_ERR_CORRUPT, "the journal names input %u of %u", s->source, r->grid.n_source);
+			return df_fail(fail, DF_ERR_CORRUPT, "the journal names input %u of %u", s->source,
+				       r->grid.n_source);
 		if (s->err != DF_OK && r->grid.source[s->source].kind != DF_SOURCE_READER)
 			df_grid_fail(&r->grid, s->source);
 	}
@@ -150,8 +153,8 @@ static enum df_err start_sink(struct run *r, struct df_fail *fail)
 		.commit_bytes = DF_COMMIT_BYTES,
 		.spill_dirfd = r->outputs.dir_fd,
 	};
-	enum df_err err = df_sink_thread_start(&config, n_cell, r->grid.n_source, &r->outputs.recovered, r->wire.results,
-					       r->events, &r->sink, fail);
+	enum df_err err = df_sink_thread_start(&config, n_cell, r->grid.n_source, &r->outputs.recovered,
+					       r->wire.results, r->events, &r->sink, fail);
 	if (err == DF_OK)
 		r->wire.results = NULL; /* the thread's now */
 	free(n_cell);
@@ -180,7 +183,9 @@ static void fill_heritage(struct run *r)
 		.embed_in_rows = o->output_format == DF_OUTFMT_JSONL,
 		.f16 = o->dtype == DF_DTYPE_F16,
 		.zstd = (uint32_t)o->zstd,
-		.log_level = (uint32_t)(o->verbose ? DF_LOG_DEBUG : o->quiet ? DF_LOG_ERROR : DF_LOG_WARN),
+		.log_level = (uint32_t)(o->verbose ? DF_LOG_DEBUG
+					: o->quiet ? DF_LOG_ERROR
+						   : DF_LOG_WARN),
 		.log_format = (uint32_t)o->log_format,
 	};
 }
@@ -201,7 +206,9 @@ static enum df_err start(struct run *r, struct df_fail *fail)
 		.effects = {effect_send, effect_order, effect_spawn, effect_kill, effect_close_lane, r},
 		.epoch = r->outputs.recovered.epoch,
 		.n_worker = n_worker,
-		.n_reader_max = n_worker < 2 ? 1 : n_worker / 2 > 8 ? 8 : n_worker / 2,
+		.n_reader_max = n_worker < 2       ? 1
+				: n_worker / 2 > 8 ? 8
+						   : n_worker / 2,
 		.ordered = o->keep_order,
 		.sequential = o->skip > 0 || o->limit >= 0,
 		.skip = (uint64_t)o->skip,
@@ -375,7 +382,8 @@ static enum df_err prepare(struct run *r, struct df_fail *fail)
 /* run.json says "running" from here on, so that a run that is killed at once is known as what it was. */
 static enum df_err announce(struct run *r, struct df_fail *fail)
 {
-	struct df_report report = {.options = r->options, .dataset = &r->dataset, .grid = &r->grid, .outputs = &r->outputs};
+	struct df_report report = {
+		.options = r->options, .dataset = &r->dataset, .grid = &r->grid, .outputs = &r->outputs};
 	if (r->outputs.is_dir && r->outputs.rundir.aside[0])
 		df_info("the earlier run is now in '%s'", r->outputs.rundir.aside);
 	return r->outputs.is_dir ? df_report_json(&report, "running", fail) : DF_OK;
@@ -389,7 +397,8 @@ int df_coordinator_run(const struct df_run_options *options)
 	(void)mallopt(M_MMAP_THRESHOLD, 8 << 20);
 	(void)mallopt(M_TRIM_THRESHOLD, 16 << 20);
 	bool terminal = isatty(STDERR_FILENO) == 1;
-	bool bar = options->bar == DF_BAR_ALWAYS || (options->bar == DF_BAR_AUTO && terminal && options->log_format == DF_LOG_TEXT);
+	bool bar = options->bar == DF_BAR_ALWAYS ||
+		   (options->bar == DF_BAR_AUTO && terminal && options->log_format == DF_LOG_TEXT);
 	df_progress_init(&r.progress, bar, options->quiet, bar && !getenv("NO_COLOR"), now);
 	enum df_err err = prepare(&r, &fail);
 	if (err == DF_OK && r.outputs.recovered.finished) {

@@ -10,8 +10,6 @@
 #include "base/exit.h"
 #include "coordinator/run_options.h"
 
-
-
 int df_coordinator_run(const struct df_run_options *options);
 
 #endif

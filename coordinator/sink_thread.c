@@ -85,8 +85,8 @@ static void *run(void *self)
 }
 
 enum df_err df_sink_thread_start(const struct df_sink_config *config, const uint64_t *n_cell, uint32_t n_source,
-				 const struct df_recovered *recovered, struct df_socket *results, struct df_queue *events,
-				 struct df_sink_thread **ret_thread, struct df_fail *fail)
+				 const struct df_recovered *recovered, struct df_socket *results,
+				 struct df_queue *events, struct df_sink_thread **ret_thread, struct df_fail *fail)
 {
 	struct df_sink_thread *t = calloc(1, sizeof(*t));
 	if (!t)

@@ -13,8 +13,9 @@ struct df_sink_thread;
 
 /* `config` without emit and self (set here). The socket passes to the thread; events (struct df_event) go to `events`. */
 enum df_err df_sink_thread_start(const struct df_sink_config *config, const uint64_t *n_cell, uint32_t n_source,
-				 const struct df_recovered *recovered, struct df_socket *results, struct df_queue *events,
-				 struct df_sink_thread **ret_thread, struct df_fail *fail) DF_MUST_CHECK;
+				 const struct df_recovered *recovered, struct df_socket *results,
+				 struct df_queue *events, struct df_sink_thread **ret_thread,
+				 struct df_fail *fail) DF_MUST_CHECK;
 void df_sink_thread_order(struct df_sink_thread *t, const struct df_order *order);
 /* Asks the thread to end (whatever its state), waits for it, closes the socket. The sink may then be read. */
 void df_sink_thread_join(struct df_sink_thread *t);

@@ -118,7 +118,8 @@ static int keep_clear(int fd)
 	return high;
 }
 
-enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritage *h, int stdin_fd, struct df_fail *fail)
+enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritage *h, int stdin_fd,
+				struct df_fail *fail)
 {
 	int heritage_fd = -1, slot_fd = -1, null_fd = -1;
 	struct df_slot *slot = NULL;
@@ -192,7 +193,8 @@ static void note_usage(struct df_supervisor *s, const struct child *c, const str
 	}
 	uint64_t us = (uint64_t)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) * 1000000U +
 		      (uint64_t)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
-	s->stats[s->n_stats++] = (struct df_process_stats){c->role, c->number, (uint64_t)u->ru_maxrss * 1024, us * 1000};
+	s->stats[s->n_stats++] =
+		(struct df_process_stats){c->role, c->number, (uint64_t)u->ru_maxrss * 1024, us * 1000};
 }
 
 bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit)

@@ -35,8 +35,8 @@ void df_supervisor_destroy(struct df_supervisor **s);
 void df_supervisor_end_all(struct df_supervisor *s, int grace_ms);
 
 /* `base` is copied; lane, role, number, nonce and lane_endpoint are those of the new child. stdin_fd: -1 for /dev/null. */
-enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritage *h, int stdin_fd, struct df_fail *fail)
-	DF_MUST_CHECK;
+enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritage *h, int stdin_fd,
+				struct df_fail *fail) DF_MUST_CHECK;
 void df_supervisor_kill(struct df_supervisor *s, uint64_t lane, int signal);
 /* One child that has ended since; false: none. Call until false after SIGCHLD. */
 bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit);

@@ -122,7 +122,8 @@ void df_wire_close_lane(struct df_wire *w, uint64_t lane)
 	*l = w->lane[--w->n_lane];
 }
 
-enum df_err df_wire_send(struct df_wire *w, uint64_t lane, const struct df_msg *msg, struct df_blob *const *payload, size_t n)
+enum df_err df_wire_send(struct df_wire *w, uint64_t lane, const struct df_msg *msg, struct df_blob *const *payload,
+			 size_t n)
 {
 	struct df_lane_socket *l = find(w, lane);
 	if (!l)
@@ -138,7 +139,8 @@ void df_wire_notice(struct df_wire *w, uint32_t epoch, enum df_run_state state)
 	msg.notice = (struct df_notice){.seq = ++w->notice_seq, .state = state};
 	df_buf_reset(&w->header);
 	if (df_msg_pack(&msg, &w->header) == DF_OK) {
-		enum df_err ignored = df_socket_send(w->notices, df_buf_str(&w->header), NULL, 0); /* repeated each beat */
+		enum df_err ignored =
+			df_socket_send(w->notices, df_buf_str(&w->header), NULL, 0); /* repeated each beat */
 		(void)ignored;
 	}
 }

@@ -31,7 +31,8 @@ void df_wire_close(struct df_wire *w); /* removes the directory; accepts a zeroe
 
 /* name: "control", "bulk", "notices", "results"; into out. */
 const char *df_wire_endpoint(const struct df_wire *w, const char *name, char out[128]);
-enum df_err df_wire_add_lane(struct df_wire *w, uint64_t lane, char ret_endpoint[128], struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_wire_add_lane(struct df_wire *w, uint64_t lane, char ret_endpoint[128],
+			     struct df_fail *fail) DF_MUST_CHECK;
 void df_wire_close_lane(struct df_wire *w, uint64_t lane);
 
 enum df_err df_wire_send(struct df_wire *w, uint64_t lane, const struct df_msg *msg, struct df_blob *const *payload,

@@ -127,7 +127,8 @@ enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage 
 	uint64_t size = 0;
 	struct df_json *root = NULL;
 	if (df_io_real.size(NULL, fd, &size) < 0 || size > HERITAGE_BYTES_MAX)
-		return df_fail(fail, DF_ERR_CORRUPT, "descriptor %d holds no settings; this command is started by docflume itself", fd);
+		return df_fail(fail, DF_ERR_CORRUPT,
+			       "descriptor %d holds no settings; this command is started by docflume itself", fd);
 	char *p = df_arena_alloc(arena, (size_t)size + 1);
 	if (!p)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for the settings of this run");
@@ -135,7 +136,9 @@ enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage 
 		return df_fail_errno(fail, "cannot read the settings of this run");
 	DF_TRY(df_json_parse((struct df_str){p, (size_t)size}, arena, &root, fail));
 	if (df_json_get_u64(root, "format_version", 0) != DF_HERITAGE_VERSION)
-		return df_fail(fail, DF_ERR_VERSION, "the coordinator speaks version %llu of the heritage, this worker version %d; were they built together?",
+		return df_fail(fail, DF_ERR_VERSION,
+			       "the coordinator speaks version %llu of the heritage, this worker version %d; were they "
+			       "built together?",
 			       (unsigned long long)df_json_get_u64(root, "format_version", 0), DF_HERITAGE_VERSION);
 	take(root, ret_h);
 	return DF_OK;
@@ -176,7 +179,8 @@ void df_slot_unmap(struct df_slot **slot)
 	*slot = NULL;
 }
 
-void df_slot_begin(struct df_slot *s, uint64_t lease, struct df_record_id first, uint64_t n_record, bool alone, uint64_t now_ns)
+void df_slot_begin(struct df_slot *s, uint64_t lease, struct df_record_id first, uint64_t n_record, bool alone,
+		   uint64_t now_ns)
 {
 	atomic_fetch_add(&s->seq, 1);
 	atomic_store(&s->lease, lease);

@@ -25,7 +25,7 @@ struct df_heritage {
 	uint32_t epoch;
 	uint64_t lane;
 	uint64_t nonce;
-	uint32_t role;	     /* enum df_role */
+	uint32_t role;       /* enum df_role */
 	uint32_t number;     /* for names in logs: worker 1, 2, ... */
 	uint32_t parent_pid; /* the coordinator; a child that finds another parent leaves */
 	struct df_str lane_endpoint, control_endpoint, bulk_endpoint, notices_endpoint, results_endpoint;
@@ -39,14 +39,15 @@ struct df_heritage {
 	bool want[DF_N_OUTPUT];
 	bool embed_in_rows; /* vectors go into JSONL rows as "embedding" */
 	bool f16;
-	uint32_t zstd;	    /* level; 0: no */
+	uint32_t zstd; /* level; 0: no */
 	uint32_t log_level, log_format;
 };
 
 /* A memory file with the heritage in it; *ret_fd is close-on-exec. */
 enum df_err df_heritage_write(const struct df_heritage *h, int *ret_fd, struct df_fail *fail) DF_MUST_CHECK;
 /* Strings from `arena`. DF_ERR_VERSION, DF_ERR_CORRUPT. */
-enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage *ret_h, struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage *ret_h,
+			     struct df_fail *fail) DF_MUST_CHECK;
 
 /*
  * The slot: who is to blame when the process dies, and that it is alive. Written by the child's compute thread (the counter by
@@ -54,7 +55,7 @@ enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage 
  */
 struct df_slot {
 	atomic_uint_fast64_t seq;
-	atomic_uint_fast64_t alive; /* rises while the link thread runs */
+	atomic_uint_fast64_t alive;     /* rises while the link thread runs */
 	atomic_uint_fast64_t computing; /* 1 between begin and end */
 	atomic_uint_fast64_t lease;
 	atomic_uint_fast64_t source;

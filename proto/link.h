@@ -51,13 +51,13 @@ struct df_frames {
 };
 
 void df_frames_release(struct df_frames *frames); /* keeps the array's memory for the next receive */
-void df_frames_free(struct df_frames *frames);	   /* frees that too */
+void df_frames_free(struct df_frames *frames);    /* frees that too */
 
 /* Never blocks. DF_ERR_AGAIN when the peer's queue is full or no peer is there (nothing was sent); DF_ERR_LIMIT beyond
  * DF_MESSAGE_FRAMES_MAX, DF_HEADER_BYTES_MAX or DF_FRAME_BYTES_MAX. Payload blobs get a reference of their own, which the
  * I/O thread gives back. */
-enum df_err df_socket_send(struct df_socket *s, struct df_str header, struct df_blob *const *payload, size_t n_payload)
-	DF_MUST_CHECK;
+enum df_err df_socket_send(struct df_socket *s, struct df_str header, struct df_blob *const *payload,
+			   size_t n_payload) DF_MUST_CHECK;
 /* Never blocks. DF_ERR_AGAIN when nothing is there; DF_ERR_LIMIT when a message broke a bound of base/limits.h (frames, bytes)
  * and was dropped. What ret_frames still held is released first, unless it is DF_ERR_AGAIN. */
 enum df_err df_socket_recv(struct df_socket *s, struct df_frames *ret_frames) DF_MUST_CHECK;

@@ -66,7 +66,7 @@ struct df_notice {
 
 struct df_segment {
 	struct df_cells cells;
-	uint32_t kind; /* enum df_source_kind */
+	uint32_t kind;       /* enum df_source_kind */
 	uint64_t start, end; /* bytes of the file */
 	uint64_t cell_bytes;
 	struct df_str path; /* to open */
@@ -91,7 +91,7 @@ struct df_output {
 	uint32_t kind; /* enum df_output_kind */
 	uint64_t rows;
 	uint64_t raw_bytes; /* before compression */
-	uint64_t hash;	    /* XXH3-64 of the frame */
+	uint64_t hash;      /* XXH3-64 of the frame */
 };
 
 struct df_counter {
@@ -175,8 +175,8 @@ struct df_msg {
 };
 
 enum df_err df_msg_pack(const struct df_msg *msg, struct df_buf *out) DF_MUST_CHECK;
-enum df_err df_msg_unpack(struct df_str frame, struct df_arena *arena, struct df_msg *ret_msg, struct df_fail *fail)
-	DF_MUST_CHECK;
+enum df_err df_msg_unpack(struct df_str frame, struct df_arena *arena, struct df_msg *ret_msg,
+			  struct df_fail *fail) DF_MUST_CHECK;
 
 /* The bounded walk alone: true when the bytes are exactly one MessagePack value within all bounds. */
 enum df_err df_unpack_check(struct df_str frame, struct df_fail *fail) DF_MUST_CHECK;

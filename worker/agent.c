@@ -40,7 +40,7 @@ struct agent {
 	struct df_slot *slot;
 	pthread_mutex_t mutex;
 	pthread_cond_t arrived; /* inbox has a lease, or leaving */
-	pthread_cond_t room;	/* outbox has room, or leaving */
+	pthread_cond_t room;    /* outbox has room, or leaving */
 	struct list inbox, outbox;
 	bool leaving, failed;
 	struct df_fail fail;

@@ -23,7 +23,7 @@ struct df_cellblock_view {
 /* Checks every length; DF_ERR_CORRUPT. */
 enum df_err df_cellblock_view(const char *p, size_t n, struct df_cellblock_view *ret_view) DF_MUST_CHECK;
 /* Record i with start and length checked against the payload; DF_ERR_CORRUPT. */
-enum df_err df_cellblock_record(const struct df_cellblock_view *view, uint32_t i, struct df_cell_record *ret_record)
-	DF_MUST_CHECK;
+enum df_err df_cellblock_record(const struct df_cellblock_view *view, uint32_t i,
+				struct df_cell_record *ret_record) DF_MUST_CHECK;
 
 #endif

@@ -31,33 +31,34 @@ struct df_field {
 enum df_fate { DF_FATE_OUT, DF_FATE_FILTERED, DF_FATE_REJECTED };
 
 struct df_doc {
-	uint32_t source;   /* index of the input */
-	uint64_t offset;   /* byte offset of the record in its (decompressed) source: with `source` its identity */
+	uint32_t source; /* index of the input */
+	uint64_t offset; /* byte offset of the record in its (decompressed) source: with `source` its identity */
 	struct df_str source_name; /* for people: relative path */
-	struct df_str raw; /* the record as received */
-	struct df_field *field; /* top-level members in input order */
+	struct df_str raw;         /* the record as received */
+	struct df_field *field;    /* top-level members in input order */
 	size_t n_field;
-	size_t text_field, id_field; /* index into field, or SIZE_MAX when absent (a text document has no fields at all) */
-	struct df_str id;  /* unescaped; made from path and offset when the record has none */
+	size_t text_field,
+		id_field;     /* index into field, or SIZE_MAX when absent (a text document has no fields at all) */
+	struct df_str id;     /* unescaped; made from path and offset when the record has none */
 	struct df_str id_raw; /* the same as JSON text */
-	struct df_str text; /* as received, unescaped */
+	struct df_str text;   /* as received, unescaped */
 	enum df_fate fate;
-	const char *stage; /* who filtered or rejected it: the stage's call name; NULL: the reader */
-	const char *reason; /* filtered: short word, e.g. "min_chars"; arena or static */
-	enum df_err err;   /* rejected: the class */
+	const char *stage;   /* who filtered or rejected it: the stage's call name; NULL: the reader */
+	const char *reason;  /* filtered: short word, e.g. "min_chars"; arena or static */
+	enum df_err err;     /* rejected: the class */
 	const char *message; /* rejected: one line for people */
-	size_t n_row;      /* rows alive */
+	size_t n_row;        /* rows alive */
 };
 
 struct df_row {
 	struct df_doc *doc;
 	struct df_str text; /* current */
-	bool edited;       /* text differs from the input bytes of the row */
+	bool edited;        /* text differs from the input bytes of the row */
 	bool dropped;
-	bool is_chunk;     /* made by chunk: gets its own id and doc_id */
-	uint32_t chunk_no; /* 0-based within its document */
+	bool is_chunk;              /* made by chunk: gets its own id and doc_id */
+	uint32_t chunk_no;          /* 0-based within its document */
 	struct df_offsets *offsets; /* text -> doc->text; NULL: identity */
-	struct df_field *added; /* members that stages added, in order; a later one of the same key replaces */
+	struct df_field *added;     /* members that stages added, in order; a later one of the same key replaces */
 	size_t n_added, cap_added;
 	const float *vector; /* dim floats, from embed; NULL: none */
 	uint32_t dim;

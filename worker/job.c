@@ -64,7 +64,8 @@ struct df_job {
 
 static enum df_err send_result(struct df_job *j, bool last)
 {
-	struct df_msg out = {.type = DF_MSG_RESULT, .epoch = j->msg->epoch, .lane = j->msg->lane, .lease = j->msg->lease};
+	struct df_msg out = {
+		.type = DF_MSG_RESULT, .epoch = j->msg->epoch, .lane = j->msg->lane, .lease = j->msg->lease};
 	struct df_result *r = &out.result;
 	r->part = j->n_part++;
 	r->last = last;
@@ -102,7 +103,8 @@ static enum df_err take_frame(void *self, const struct df_output *output, struct
 
 static enum df_err send_failed(struct df_job *j, const struct df_fail *fail, uint32_t source, uint64_t offset)
 {
-	struct df_msg out = {.type = DF_MSG_FAILED, .epoch = j->msg->epoch, .lane = j->msg->lane, .lease = j->msg->lease};
+	struct df_msg out = {
+		.type = DF_MSG_FAILED, .epoch = j->msg->epoch, .lane = j->msg->lane, .lease = j->msg->lease};
 	out.failed = (struct df_failed){fail->code, df_str_from(fail->msg), source, offset};
 	for (; j->n_frame; j->n_frame--)
 		df_blob_unref(&j->frame[j->n_frame - 1]);
@@ -159,8 +161,8 @@ static enum df_err make_doc(struct df_job *j, struct df_batch *b, const struct d
 			       .id_field = SIZE_MAX};
 	enum df_err err = in->err;
 	if (is_poison(j, doc->source, doc->offset)) {
-		df_doc_reject(b, doc, NULL, DF_ERR_CHILD, "this record ended %d worker processes and is not tried again",
-			      DF_STRIKES_MAX);
+		df_doc_reject(b, doc, NULL, DF_ERR_CHILD,
+			      "this record ended %d worker processes and is not tried again", DF_STRIKES_MAX);
 		return DF_OK;
 	}
 	if (err == DF_OK) {
@@ -213,7 +215,8 @@ static void count(struct df_job *j, const struct df_batch *b, uint64_t rows)
 		if (doc->fate != DF_FATE_REJECTED)
 			continue;
 		char name[128];
-		(void)snprintf(name, sizeof(name), "rejected:%.80s:%s", doc->stage ? doc->stage : "input", df_err_name(doc->err));
+		(void)snprintf(name, sizeof(name), "rejected:%.80s:%s", doc->stage ? doc->stage : "input",
+			       df_err_name(doc->err));
 		df_counters_add(&j->counters, name, 1);
 	}
 	df_counters_add(&j->counters, "in", b->n_doc);
@@ -309,7 +312,8 @@ static enum df_err run_jsonl(struct df_job *j, const struct df_segment *seg, str
 		if (err != DF_OK)
 			return err;
 		for (size_t i = 0; i < n; i++)
-			j->input[i] = (struct input){j->line[i].offset, {j->line[i].p, j->line[i].n}, j->line[i].err, NULL};
+			j->input[i] =
+				(struct input){j->line[i].offset, {j->line[i].p, j->line[i].n}, j->line[i].err, NULL};
 		DF_TRY(run_inputs(j, seg, j->input, n, fail));
 	}
 }
@@ -321,7 +325,8 @@ static enum df_err run_text(struct df_job *j, const struct df_segment *seg, stru
 	struct df_bytes_at bytes = df_bytes_of_file(&file);
 	struct input in = {0};
 	df_buf_reset(&j->text);
-	enum df_err err = df_lines_read_whole(&bytes, seg->id.size, j->config.heritage->max_record, &j->text, &in.raw, fail);
+	enum df_err err =
+		df_lines_read_whole(&bytes, seg->id.size, j->config.heritage->max_record, &j->text, &in.raw, fail);
 	if (err == DF_ERR_LIMIT)
 		in.err = err;
 	else if (err != DF_OK)
@@ -329,7 +334,8 @@ static enum df_err run_text(struct df_job *j, const struct df_segment *seg, stru
 	return run_inputs(j, seg, &in, 1, fail);
 }
 
-static enum df_err run_block(struct df_job *j, const struct df_segment *seg, const struct df_blob *blob, struct df_fail *fail)
+static enum df_err run_block(struct df_job *j, const struct df_segment *seg, const struct df_blob *blob,
+			     struct df_fail *fail)
 {
 	struct df_cellblock_view view;
 	if (df_cellblock_view(blob->p, blob->n, &view) != DF_OK)
@@ -340,8 +346,10 @@ static enum df_err run_block(struct df_job *j, const struct df_segment *seg, con
 		for (; at < view.n_record && n < DF_BLOCK_RECORDS; at++, n++) {
 			struct df_cell_record r;
 			if (df_cellblock_record(&view, at, &r) != DF_OK)
-				return df_fail(fail, DF_ERR_BUG, "a reader's cell of '%.*s' is damaged", DF_STR_ARG(seg->name));
-			j->input[n] = (struct input){r.offset, {view.payload + r.start, r.length}, (enum df_err)r.err, NULL};
+				return df_fail(fail, DF_ERR_BUG, "a reader's cell of '%.*s' is damaged",
+					       DF_STR_ARG(seg->name));
+			j->input[n] =
+				(struct input){r.offset, {view.payload + r.start, r.length}, (enum df_err)r.err, NULL};
 			if (r.err && r.n_message) {
 				struct df_str m = {view.payload + r.start + r.length, r.n_message};
 				j->input[n].message = df_arena_copy(&j->message_arena, m).p;

@@ -24,11 +24,12 @@ struct df_job_config {
 };
 
 /* Opens every stage; the error says which one and why. */
-enum df_err df_job_create(const struct df_job_config *config, struct df_job **ret_job, struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_job_create(const struct df_job_config *config, struct df_job **ret_job,
+			  struct df_fail *fail) DF_MUST_CHECK;
 void df_job_destroy(struct df_job **job);
 
 /* Answers the lease with RESULT parts or one FAILED. `msg` is a LEASE; payload are its readers' cells. DF_ERR_CLOSED. */
-enum df_err df_job_run(struct df_job *job, const struct df_msg *msg, struct df_blob *const *payload, size_t n_payload)
-	DF_MUST_CHECK;
+enum df_err df_job_run(struct df_job *job, const struct df_msg *msg, struct df_blob *const *payload,
+		       size_t n_payload) DF_MUST_CHECK;
 
 #endif

@@ -62,7 +62,8 @@ void df_worker_link_hello(struct df_worker_link *l, uint64_t now_ns, uint64_t se
 		.peak_rss_bytes = (uint64_t)usage.ru_maxrss * 1024,
 	};
 	df_buf_reset(&l->header);
-	if (df_msg_pack(&msg, &l->header) != DF_OK || df_socket_send(l->control, df_buf_str(&l->header), NULL, 0) != DF_OK) {
+	if (df_msg_pack(&msg, &l->header) != DF_OK ||
+	    df_socket_send(l->control, df_buf_str(&l->header), NULL, 0) != DF_OK) {
 		l->next_hello_ns = now_ns + DF_MS; /* not connected yet, or full */
 		return;
 	}

@@ -85,7 +85,8 @@ enum df_err df_pipeline_run_batch(struct df_pipeline_run *r, struct df_batch *ba
 		struct df_fail why = {0};
 		enum df_err err = s->class->process(s, batch, &why);
 		if (err != DF_OK)
-			return df_fail(fail, err, "stage '%s' failed: %s", s->call_name, why.msg[0] ? why.msg : df_err_name(err));
+			return df_fail(fail, err, "stage '%s' failed: %s", s->call_name,
+				       why.msg[0] ? why.msg : df_err_name(err));
 		uint64_t now = df_clock_mono(&df_clock_real);
 		r->time_ns[i] += now - before;
 		before = now;

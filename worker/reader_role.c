@@ -38,9 +38,8 @@ struct reading {
 static enum df_err wait_for(struct reading *r, bool to_send)
 {
 	uint64_t now = df_clock_mono(&df_clock_real);
-	struct df_wait w[] = {{.socket = r->link.lane},
-			      {.socket = r->link.notices},
-			      {.socket = r->link.out, .want_send = true}};
+	struct df_wait w[] = {
+		{.socket = r->link.lane}, {.socket = r->link.notices}, {.socket = r->link.out, .want_send = true}};
 	df_worker_link_hello(&r->link, now, 0, 0);
 	return df_wait(w, to_send ? 3 : 2, df_worker_link_timeout_ms(&r->link, now));
 }

@@ -28,7 +28,8 @@ int df_role_main(int argc, char **argv)
 	(void)argc;
 	df_arena_init(&arena, 64U << 20, 0);
 	enum df_err err = fcntl(DF_SLOT_FD, F_GETFD) < 0
-				  ? df_fail(&fail, DF_ERR_USAGE, "'docflume %s' is started by 'docflume run', not by hand", argv[0])
+				  ? df_fail(&fail, DF_ERR_USAGE,
+					    "'docflume %s' is started by 'docflume run', not by hand", argv[0])
 				  : df_heritage_read(DF_HERITAGE_FD, &arena, &h, &fail);
 	if (err == DF_OK)
 		err = df_slot_map(DF_SLOT_FD, &slot, &fail);

@@ -15,8 +15,8 @@
 
 enum df_stage_flags {
 	DF_STAGE_SIDE_EFFECTS = 1 << 0, /* at-least-once work outside docflume: never redone at the tail */
-	DF_STAGE_VECTORS = 1 << 1,	/* sets row->vector */
-	DF_STAGE_MODEL = 1 << 2,	/* opens a model: its start takes time */
+	DF_STAGE_VECTORS = 1 << 1,      /* sets row->vector */
+	DF_STAGE_MODEL = 1 << 2,        /* opens a model: its start takes time */
 };
 
 struct df_stage_class;
@@ -25,25 +25,25 @@ struct df_stage_class;
 struct df_stage {
 	const struct df_stage_class *class;
 	const char *call_name; /* label, or the class's name; used in counters and rejects */
-	void *options;	       /* the class's options struct, filled from rows */
-	void *state;	       /* the class's own; set by open(), freed by close() */
+	void *options;         /* the class's options struct, filled from rows */
+	void *state;           /* the class's own; set by open(), freed by close() */
 };
 
 /* What a stage may use of its worker. Lives as long as the stage. */
 struct df_stage_env {
-	const char *model_dir;	  /* --model-dir; NULL: the cache */
-	const char *model_cache;  /* e.g. ~/.cache/docflume/models */
+	const char *model_dir;              /* --model-dir; NULL: the cache */
+	const char *model_cache;            /* e.g. ~/.cache/docflume/models */
 	const struct df_pipeline *pipeline; /* so that chunk finds the embedder whose tokens it counts */
-	size_t stage_no;	  /* the own place in it */
-	struct df_arena *arena;	  /* life of the worker */
-	void (*progress)(void *self); /* call now and then in long work: feeds the deadline; may be NULL */
+	size_t stage_no;                    /* the own place in it */
+	struct df_arena *arena;             /* life of the worker */
+	void (*progress)(void *self);       /* call now and then in long work: feeds the deadline; may be NULL */
 	void *progress_self;
 };
 
 struct df_stage_class {
 	const char *name;
-	const char *summary; /* one line */
-	const char *help;    /* paragraphs, plain text */
+	const char *summary;          /* one line */
+	const char *help;             /* paragraphs, plain text */
 	const struct df_opt *options; /* rows; ends with a NULL name; may be NULL */
 	size_t options_size;
 	unsigned flags;

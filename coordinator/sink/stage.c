@@ -73,7 +73,8 @@ static enum df_err open_file(struct df_staging *g, struct df_fail *fail)
 	return DF_OK;
 }
 
-static enum df_err spill(struct df_staging *g, struct df_staged_frame *f, const struct df_blob *blob, struct df_fail *fail)
+static enum df_err spill(struct df_staging *g, struct df_staged_frame *f, const struct df_blob *blob,
+			 struct df_fail *fail)
 {
 	DF_TRY(open_file(g, fail));
 	for (size_t done = 0; done < blob->n;) {
@@ -118,7 +119,8 @@ enum df_err df_staged_add(struct df_staging *g, struct df_staged *s, enum df_out
 	return DF_OK;
 }
 
-enum df_err df_staged_take(struct df_staging *g, struct df_staged_frame *f, struct df_blob **ret_blob, struct df_fail *fail)
+enum df_err df_staged_take(struct df_staging *g, struct df_staged_frame *f, struct df_blob **ret_blob,
+			   struct df_fail *fail)
 {
 	if (f->blob) {
 		*ret_blob = df_blob_ref(f->blob);

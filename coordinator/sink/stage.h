@@ -37,7 +37,7 @@ struct df_staged {
 struct df_staging {
 	uint64_t memory_bytes, memory_max;
 	uint64_t file_bytes, file_end; /* staged in the file; where it ends */
-	int fd;			       /* -1: not made yet */
+	int fd;                        /* -1: not made yet */
 	int dirfd;
 };
 

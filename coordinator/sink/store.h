@@ -27,28 +27,30 @@ struct df_store;
 enum df_fsync { DF_FSYNC_COMMIT, DF_FSYNC_ROTATE, DF_FSYNC_NEVER };
 
 struct df_store_config {
-	int dir_fd;		 /* the run directory, open and locked by the caller; -1: stdout */
-	int out_fd;		 /* stdout kind: where JSONL rows go */
-	int rejects_fd;		 /* stdout kind: where rejects go; -1: they are counted only */
-	bool want[DF_N_OUTPUT];	 /* which files the run writes; rejects are always wanted in a run directory */
-	bool zstd;		 /* JSONL and rejects arrive as whole zstd frames: files end in .zst */
+	int dir_fd;              /* the run directory, open and locked by the caller; -1: stdout */
+	int out_fd;              /* stdout kind: where JSONL rows go */
+	int rejects_fd;          /* stdout kind: where rejects go; -1: they are counted only */
+	bool want[DF_N_OUTPUT];  /* which files the run writes; rejects are always wanted in a run directory */
+	bool zstd;               /* JSONL and rejects arrive as whole zstd frames: files end in .zst */
 	uint32_t npy_item_bytes; /* 4 (float32) or 2 (float16); the dimension is seen in the first frame and recorded */
-	uint64_t part_bytes;	 /* rotate after the commit at which the JSONL (or, without it, the .npy) part has this many bytes */
+	uint64_t
+		part_bytes; /* rotate after the commit at which the JSONL (or, without it, the .npy) part has this many bytes */
 	enum df_fsync fsync;
-	uint64_t fingerprint;	 /* of pipeline, options and inputs: a journal of another is refused (DF_ERR_CHANGED) */
-	uint64_t run_id;	 /* recorded in a new journal, given back by every later open */
-	bool inline_sync;	 /* no sync thread: reap() does the work (simulation) */
+	uint64_t fingerprint; /* of pipeline, options and inputs: a journal of another is refused (DF_ERR_CHANGED) */
+	uint64_t run_id;      /* recorded in a new journal, given back by every later open */
+	bool inline_sync;     /* no sync thread: reap() does the work (simulation) */
 };
 
 /* A reader's cells carry what the reader said of them, so that a later epoch can check that the input is the same. */
 struct df_commit_cells {
 	struct df_cells cells;
-	struct df_cell_info info; /* sum over the range: start of the first, bytes, records, hash of hashes; zeros for plain files */
+	struct df_cell_info
+		info; /* sum over the range: start of the first, bytes, records, hash of hashes; zeros for plain files */
 };
 
 struct df_source_state {
 	uint32_t source;
-	bool ended;	 /* n_cell is final */
+	bool ended;      /* n_cell is final */
 	enum df_err err; /* a source error; DF_OK: none */
 	uint64_t n_cell;
 	struct df_str message;
@@ -77,8 +79,8 @@ struct df_part_info {
 
 /* What the journal says at open. Memory: the arena given to df_store_open. */
 struct df_recovered {
-	bool fresh;	/* no journal was there */
-	bool finished;	/* FINISH is recorded: the run is complete */
+	bool fresh;     /* no journal was there */
+	bool finished;  /* FINISH is recorded: the run is complete */
 	uint32_t epoch; /* of this life: the last one + 1; 1 when fresh */
 	uint64_t run_id;
 	struct df_commit_cells *cells;
@@ -95,7 +97,8 @@ struct df_recovered {
 /* Opens or creates; heals a torn tail, completes half-done rotations, cuts files to the last commit, records the new epoch durably
  * before it returns. DF_ERR_CORRUPT names file and offset; DF_ERR_CHANGED: another fingerprint; DF_ERR_VERSION. */
 enum df_err df_store_open(const struct df_store_config *config, const struct df_io *io, struct df_arena *arena,
-			  struct df_store **ret_store, struct df_recovered *ret_recovered, struct df_fail *fail) DF_MUST_CHECK;
+			  struct df_store **ret_store, struct df_recovered *ret_recovered,
+			  struct df_fail *fail) DF_MUST_CHECK;
 void df_store_close(struct df_store **store);
 
 /* Write one frame of rows behind the others of its kind (in the stdout kind .npy frames are an error). The blob is not kept. */
