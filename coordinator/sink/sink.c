@@ -25,12 +25,20 @@ struct lane {
 	uint32_t gaps; /* HELLOs in a row that found fewer results than were sent */
 };
 
+/* What a reader said of one cell. */
+struct cell_note {
+	uint64_t cell;
+	struct df_cell_info info;
+};
+
 struct source {
 	struct df_cellset taken;  /* in this epoch or an earlier one */
 	struct df_cellset before; /* ordered: committed by earlier epochs, never written again */
 	uint64_t n_cell;	  /* UINT64_MAX: unknown yet */
-	struct df_cell_info *info; /* of reader's cells not yet committed: a ring indexed by cell */
-	uint64_t info_first, n_info, cap_info;
+	bool plain;		  /* a file on disk: n_cell is known from the first */
+	bool failed;		  /* a source error: plain cells that are not taken by now never come */
+	struct cell_note *info;	  /* of reader's cells not yet written, rising by cell: a ring */
+	uint64_t info_first, n_info, cap_info; /* cap_info is a power of two */
 };
 
 struct cells_list {
@@ -75,6 +83,7 @@ static enum df_err room(void **p, size_t n, size_t *cap, size_t size)
 
 static void emit(struct df_sink *s, struct df_event event)
 {
+	event.held_bytes = s->staging.memory_bytes + s->staging.file_bytes;
 	s->config.emit(s->config.self, &event);
 }
 
@@ -113,6 +122,16 @@ static enum df_err recover(struct df_sink *s, const struct df_recovered *r)
 		DF_TRY(df_map_put(&s->totals, r->counter[i].name, 0, &value));
 		*value = r->counter[i].value;
 	}
+	for (size_t i = 0; i < r->n_source; i++) {
+		const struct df_source_state *state = &r->source[i];
+		if (state->source >= s->n_source)
+			return DF_ERR_CORRUPT;
+		struct source *src = &s->source[state->source];
+		/* a reader's source that ended with an error and is not complete is read again: its end is not known */
+		if (!src->plain && state->ended && (state->err == DF_OK || src->taken.n_set == state->n_cell))
+			src->n_cell = state->n_cell;
+		src->failed = state->err != DF_OK;
+	}
 	return DF_OK;
 }
 
@@ -131,7 +150,7 @@ enum df_err df_sink_create(const struct df_sink_config *config, const uint64_t *
 	if (err == DF_OK) {
 		s->n_source = n_source;
 		for (uint32_t i = 0; i < n_source; i++)
-			s->source[i].n_cell = n_cell[i];
+			s->source[i] = (struct source){.n_cell = n_cell[i], .plain = n_cell[i] != UINT64_MAX};
 		err = recover(s, recovered);
 	}
 	if (err != DF_OK) {
@@ -209,22 +228,48 @@ static struct df_tally tally_of(const struct df_staged *r)
 	};
 }
 
+static const struct cell_note *note_at(const struct source *src, uint64_t i)
+{
+	return &src->info[(src->info_first + i) & (src->cap_info - 1)];
+}
+
 /* The sum over a range of what the reader said of its cells; zeros for plain files. */
 static struct df_cell_info info_of(const struct source *src, struct df_cells c)
 {
 	struct df_cell_info sum = {0};
-	for (uint64_t i = 0; i < c.n; i++) {
-		uint64_t cell = c.first + i;
-		if (!src->cap_info || cell < src->info_first || cell >= src->info_first + src->n_info)
-			continue;
-		const struct df_cell_info *one = &src->info[cell & (src->cap_info - 1)];
-		if (i == 0)
-			sum.start = one->start;
-		sum.bytes += one->bytes;
-		sum.records += one->records;
-		sum.hash = df_hash64_seed(&one->hash, sizeof(one->hash), sum.hash);
+	uint64_t low = 0, high = src->n_info;
+	while (low < high) {
+		uint64_t mid = low + (high - low) / 2;
+		if (note_at(src, mid)->cell < c.first)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (; low < src->n_info && note_at(src, low)->cell < c.first + c.n; low++) {
+		const struct cell_note *one = note_at(src, low);
+		if (one->cell == c.first)
+			sum.start = one->info.start;
+		sum.bytes += one->info.bytes;
+		sum.records += one->info.records;
+		sum.hash = df_hash64_seed(&one->info.hash, sizeof(one->info.hash), sum.hash);
 	}
 	return sum;
+}
+
+/* Forget what is written, oldest first. */
+static void forget_info(struct df_sink *s, uint32_t source)
+{
+	struct source *src = &s->source[source];
+	while (src->n_info) {
+		uint64_t cell = note_at(src, 0)->cell;
+		bool written = s->config.ordered ? s->cursor.source > source ||
+							   (s->cursor.source == source && cell < s->cursor.first)
+						 : df_cellset_has(&src->taken, cell);
+		if (!written)
+			return;
+		src->info_first++;
+		src->n_info--;
+	}
 }
 
 static enum df_err add_totals(struct df_sink *s, const struct df_staged *r)
@@ -285,6 +330,13 @@ static void settle_cursor(struct df_sink *s)
 {
 	while (s->cursor.source < s->n_source) {
 		const struct source *src = &s->source[s->cursor.source];
+		if (src->plain && src->failed) { /* what will ever come of it waits already */
+			if (s->waiting && s->waiting->cells[0].source == s->cursor.source) {
+				s->cursor.first = s->waiting->cells[0].first;
+				return;
+			}
+			s->cursor.first = src->n_cell;
+		}
 		uint64_t end = src->n_cell == UINT64_MAX ? s->cursor.first + src->before.n_set + 1 : src->n_cell;
 		if (s->cursor.first < end)
 			s->cursor.first = df_cellset_next_clear(&src->before, s->cursor.first, end);
@@ -311,14 +363,14 @@ static void write_waiting(struct df_sink *s)
 		}
 		memcpy(r->cells, cells, n_cells * sizeof(*cells));
 		bool ok = write_result(s, r);
-		for (size_t i = 0; ok && i < n_cells; i++)
-			emit(s, (struct df_event){.type = DF_EVENT_WRITTEN,
-						  .cells = cells[i],
-						  .held_bytes = s->staging.memory_bytes + s->staging.file_bytes});
-		free(cells);
 		struct df_cells next = {last.source, last.first + last.n, 0};
 		if (compare(next, s->cursor) > 0)
 			s->cursor = next;
+		for (size_t i = 0; ok && i < n_cells; i++) {
+			emit(s, (struct df_event){.type = DF_EVENT_WRITTEN, .cells = cells[i]});
+			forget_info(s, cells[i].source);
+		}
+		free(cells);
 		settle_cursor(s);
 	}
 }
@@ -356,27 +408,49 @@ static bool cells_valid(const struct df_sink *s, const struct df_result *r)
 		const struct df_cells c = r->cells[i];
 		if (c.source >= s->n_source || c.n == 0 || c.n > DF_MAX_CELLS || c.first > DF_MAX_CELLS)
 			return false;
-		if (s->source[c.source].n_cell != UINT64_MAX && c.first + c.n > s->source[c.source].n_cell)
+		if (s->source[c.source].plain && c.first + c.n > s->source[c.source].n_cell)
 			return false;
 	}
 	return r->n_cells > 0;
 }
 
-static bool any_taken(const struct df_sink *s, const struct df_staged *r)
+static bool any_taken(const struct df_sink *s, const struct df_staged *r, bool *ret_all)
 {
-	for (size_t i = 0; i < r->n_cells; i++)
-		if (df_cellset_any(&s->source[r->cells[i].source].taken, r->cells[i].first, r->cells[i].n))
-			return true;
-	return false;
+	bool any = false, all = true;
+	for (size_t i = 0; i < r->n_cells; i++) {
+		const struct df_cells c = r->cells[i];
+		const struct df_cellset *taken = &s->source[c.source].taken;
+		any = any || df_cellset_any(taken, c.first, c.n);
+		all = all && df_cellset_next_clear(taken, c.first, c.first + c.n) == c.first + c.n;
+	}
+	*ret_all = all;
+	return any;
+}
+
+/* Nothing of it is written. The lease is over when all its cells have their result; a part of them can only be a bug. */
+static void drop_doubled(struct df_sink *s, struct df_staged *r, bool all)
+{
+	struct df_fail fail;
+	struct df_event seen = {.type = DF_EVENT_SEEN, .lane = r->lane, .lease = r->lease, .busy_ns = total(r, "busy_ns")};
+	struct df_cells c = r->cells[0];
+	s->stats.doubled++;
+	df_staged_destroy(&s->staging, &r);
+	if (all) {
+		emit(s, seen);
+		return;
+	}
+	(void)df_fail(&fail, DF_ERR_BUG, "a result has cells that were taken before and others that were not (input %u, cell %llu)",
+		      c.source, (unsigned long long)c.first);
+	fatal(s, &fail);
 }
 
 /* All parts are here: the one place where a cell is taken. */
 static void take(struct df_sink *s, struct df_staged *r)
 {
 	struct df_tally tally = tally_of(r);
-	if (any_taken(s, r)) {
-		s->stats.doubled++;
-		df_staged_destroy(&s->staging, &r);
+	bool all = false;
+	if (any_taken(s, r, &all)) {
+		drop_doubled(s, r, all);
 		return;
 	}
 	if (tally.in != tally.out + tally.filtered + tally.rejected) {
@@ -402,7 +476,6 @@ static void take(struct df_sink *s, struct df_staged *r)
 		wait_turn(s, r);
 	else
 		(void)write_result(s, r);
-	seen.held_bytes = s->staging.memory_bytes + s->staging.file_bytes;
 	emit(s, seen);
 }
 
@@ -504,6 +577,7 @@ static void on_source(struct df_sink *s, const struct df_order *o)
 	struct source *src = &s->source[o->source.source];
 	if (o->source.ended)
 		src->n_cell = o->source.n_cell;
+	src->failed = o->source.err != DF_OK;
 	if (s->config.ordered)
 		write_waiting(s);
 }
@@ -511,33 +585,21 @@ static void on_source(struct df_sink *s, const struct df_order *o)
 static void on_info(struct df_sink *s, const struct df_order *o)
 {
 	struct source *src = &s->source[o->source.source];
-	if (src->n_info == 0 || o->cell != src->info_first + src->n_info) {
-		src->info_first = o->cell; /* cells of one reader come in order; a successor begins again */
-		src->n_info = 0;
-	}
+	forget_info(s, o->source.source);
 	if (src->n_info == src->cap_info) {
 		uint64_t cap = src->cap_info ? src->cap_info * 2 : 64;
-		struct df_cell_info *fresh = calloc(cap, sizeof(*fresh));
+		struct cell_note *fresh = calloc(cap, sizeof(*fresh));
 		if (!check(s, fresh ? DF_OK : DF_ERR_NOMEM, "note a cell"))
 			return;
-		for (uint64_t i = 0; i < src->n_info; i++) {
-			uint64_t cell = src->info_first + i;
-			fresh[cell & (cap - 1)] = src->info[cell & (src->cap_info - 1)];
-		}
+		for (uint64_t i = 0; i < src->n_info; i++)
+			fresh[i] = *note_at(src, i);
 		free(src->info);
 		src->info = fresh;
+		src->info_first = 0;
 		src->cap_info = cap;
 	}
-	src->info[o->cell & (src->cap_info - 1)] = o->info;
-	src->n_info++;
-	/* the ring forgets cells that were taken, oldest first */
-	while (src->n_info > 1 && df_cellset_has(&src->taken, src->info_first)) {
-		bool waiting = s->waiting != NULL || s->staged != NULL;
-		if (waiting && s->config.ordered)
-			break;
-		src->info_first++;
-		src->n_info--;
-	}
+	/* control passes each cell on once, and every reader goes forwards: cells rise */
+	src->info[(src->info_first + src->n_info++) & (src->cap_info - 1)] = (struct cell_note){o->cell, o->info};
 }
 
 static void on_poison(struct df_sink *s, const struct df_order *o)
@@ -674,9 +736,33 @@ static void reap(struct df_sink *s)
 	s->in_flight.n = 0;
 }
 
+/* The last look before the journal says for ever that the run is complete. */
+static bool nothing_missing(const struct df_sink *s, struct df_fail *fail)
+{
+	if (s->waiting) {
+		(void)df_fail(fail, DF_ERR_BUG, "the run was called complete, but results of input %u wait for cells before them",
+			      s->waiting->cells[0].source);
+		return false;
+	}
+	for (uint32_t i = 0; i < s->n_source; i++) {
+		const struct source *src = &s->source[i];
+		uint64_t n_written = src->taken.n_set;
+		if (src->failed || n_written == src->n_cell)
+			continue;
+		(void)df_fail(fail, DF_ERR_BUG, "the run was called complete, but input %u has %llu cells with results of %llu", i,
+			      (unsigned long long)n_written, (unsigned long long)src->n_cell);
+		return false;
+	}
+	return true;
+}
+
 static void finish(struct df_sink *s)
 {
 	struct df_fail fail = {0};
+	if (s->complete && !nothing_missing(s, &fail)) {
+		fatal(s, &fail);
+		return;
+	}
 	if (s->staged || s->waiting) { /* stopped early: what is not complete or not in order is not written */
 		free_list(s, s->staged);
 		free_list(s, s->waiting);
