@@ -26,12 +26,15 @@ struct df_control {
 	uint32_t next_lane;
 	uint32_t barren; /* workers that died in a row without finishing a lease */
 	bool stopping, finishing, sink_over;
+	bool complete; /* the sink was told so */
 	uint64_t stop_deadline_ns;
 	enum df_outcome outcome;
 	struct df_fail fail;
 	struct df_control_stats stats;
 	struct df_arena scratch;
 	bool retry_soon; /* a send met a full or unconnected lane */
+	struct df_source_state *closing; /* plain sources that failed while leases still have cells of them */
+	size_t n_closing, cap_closing;
 };
 
 static void fail_run(struct df_control *c, const struct df_fail *fail)
@@ -95,6 +98,9 @@ void df_control_destroy(struct df_control **control)
 	df_dispatch_destroy(&c->dispatch);
 	df_peers_release(&c->peers);
 	df_arena_release(&c->scratch);
+	for (size_t i = 0; i < c->n_closing; i++)
+		free((char *)(uintptr_t)c->closing[i].message.p);
+	free(c->closing);
 	free(c);
 	*control = NULL;
 }
@@ -202,9 +208,43 @@ static bool work_left(const struct df_control *c)
 
 static void finish(struct df_control *c)
 {
-	bool complete = df_intake_ended(c->intake) && df_dispatch_idle(c->dispatch);
+	c->complete = df_intake_ended(c->intake) && df_dispatch_idle(c->dispatch);
 	c->finishing = true;
-	order(c, (struct df_order){.type = DF_ORDER_FINISH, .n = complete});
+	order(c, (struct df_order){.type = DF_ORDER_FINISH, .n = c->complete});
+}
+
+/* The sink hears of a failed source when no result with its cells can follow: from then on, in order, it passes over
+ * what is missing. */
+static void close_sources(struct df_control *c)
+{
+	for (size_t i = 0; i < c->n_closing;) {
+		if (df_dispatch_source_out(c->dispatch, c->closing[i].source)) {
+			i++;
+			continue;
+		}
+		order(c, (struct df_order){.type = DF_ORDER_SOURCE, .source = c->closing[i]});
+		c->closing[i] = c->closing[--c->n_closing];
+	}
+}
+
+/* Workers before readers: with an order kept, a lease may be what passes the turn to the next reader's source. */
+static void feed_all(struct df_control *c, uint64_t now_ns)
+{
+	for (size_t i = 0; i < c->peers.n; i++) {
+		struct df_peer *p = &c->peers.item[i];
+		if (p->state == DF_PEER_READY && p->role == DF_ROLE_WORKER)
+			feed(c, p, now_ns);
+	}
+	for (size_t i = 0; i < c->peers.n && !c->stopping; i++) {
+		struct df_peer *p = &c->peers.item[i];
+		if (p->state != DF_PEER_READY || p->role != DF_ROLE_READER)
+			continue;
+		enum df_err err = df_intake_feed(c->intake, p->lane);
+		if (err == DF_ERR_AGAIN)
+			c->retry_soon = true;
+		else if (!check(c, err, "give a reader work"))
+			return;
+	}
 }
 
 static void step(struct df_control *c, uint64_t now_ns)
@@ -213,13 +253,8 @@ static void step(struct df_control *c, uint64_t now_ns)
 	c->retry_soon = false;
 	if (c->outcome != DF_OUTCOME_RUNNING || c->finishing)
 		return;
-	for (size_t i = 0; i < c->peers.n; i++) {
-		struct df_peer *p = &c->peers.item[i];
-		if (p->state == DF_PEER_READY && p->role == DF_ROLE_READER && !c->stopping)
-			c->retry_soon |= df_intake_feed(c->intake, p->lane) == DF_ERR_AGAIN;
-		else if (p->state == DF_PEER_READY && p->role == DF_ROLE_WORKER)
-			feed(c, p, now_ns);
-	}
+	close_sources(c);
+	feed_all(c, now_ns);
 	if (df_intake_failed(c->intake, &fail))
 		fail_run(c, &fail);
 	if (c->outcome == DF_OUTCOME_RUNNING && (!work_left(c) || (c->stopping && now_ns >= c->stop_deadline_ns)))
@@ -316,7 +351,11 @@ void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int 
 	if (!c->finishing && c->outcome == DF_OUTCOME_RUNNING)
 		df_warn("%s %u %s; what it held is done again", df_peer_word(p->role), (unsigned)(lane & 0xfffff),
 			how(exit_code, sig, z, sizeof(z)));
-	c->barren = p->n_finished ? 0 : c->barren + 1;
+	/* deaths over a document end in strikes, those over a source in a source error; only others are barren */
+	if (p->n_finished)
+		c->barren = 0;
+	else if (!blame->computing && !df_intake_reading(c->intake, lane))
+		c->barren++;
 	c->config.effects.close_lane(c->config.effects.self, lane);
 	order(c, (struct df_order){.type = DF_ORDER_FENCE, .lane = lane});
 	step(c, now_ns);
@@ -325,8 +364,7 @@ void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int 
 static void give_up_if_barren(struct df_control *c, const struct df_peer *p)
 {
 	struct df_fail fail;
-	/* a crash over a document is dealt with by strikes; only deaths without a document in work count here */
-	if (p->blame.computing || c->barren < DF_SPAWN_FAILURES_MAX + c->config.n_worker)
+	if (c->barren < DF_SPAWN_FAILURES_MAX + c->config.n_worker)
 		return;
 	(void)df_fail(&fail, DF_ERR_CHILD,
 		      "%u %s processes in a row died before they finished anything (the last exit code was %d); see the messages above",
@@ -368,6 +406,25 @@ static bool is_source_error(enum df_err err)
 	return err == DF_ERR_IO || err == DF_ERR_NOT_FOUND || err == DF_ERR_CHANGED || err == DF_ERR_CORRUPT;
 }
 
+static void fail_source(struct df_control *c, uint32_t source, enum df_err err, const char *why)
+{
+	struct df_grid *g = c->config.grid;
+	df_warn("%s; the rest of this input is left out", why);
+	c->stats.source_errors++;
+	df_grid_fail(g, source);
+	df_dispatch_drop_source(c->dispatch, source);
+	if (c->n_closing == c->cap_closing) {
+		size_t cap = c->cap_closing ? c->cap_closing * 2 : 8;
+		struct df_source_state *p = realloc(c->closing, cap * sizeof(*p));
+		if (!check(c, p ? DF_OK : DF_ERR_NOMEM, "close an input"))
+			return;
+		c->closing = p;
+		c->cap_closing = cap;
+	}
+	struct df_source_state state = {source, true, err, g->source[source].n_cell, {df_str_dup(df_str_from(why)), strlen(why)}};
+	c->closing[c->n_closing++] = state;
+}
+
 static void on_failed(struct df_control *c, const struct df_event *e)
 {
 	struct df_fail fail;
@@ -375,19 +432,10 @@ static void on_failed(struct df_control *c, const struct df_event *e)
 	const char *why = e->message ? e->message : df_err_name(e->err);
 	struct df_grid *g = c->config.grid;
 	bool of_source = is_source_error(e->err) && e->source < g->n_source && g->source[e->source].kind != DF_SOURCE_READER;
-	if (of_source && !g->source[e->source].failed) {
-		df_warn("%s; the rest of this input is left out", why);
-		c->stats.source_errors++;
-		df_grid_fail(g, e->source);
-		df_dispatch_drop_source(c->dispatch, e->source);
-		order(c, (struct df_order){.type = DF_ORDER_SOURCE,
-					   .source = {.source = e->source,
-						      .ended = true,
-						      .err = e->err,
-						      .n_cell = g->source[e->source].n_cell,
-						      .message = {df_str_dup(df_str_from(why)), strlen(why)}}});
-	}
-	if (df_dispatch_failed(c->dispatch, e->lane, e->lease, &attempts) != DF_OK)
+	if (of_source && !g->source[e->source].failed)
+		fail_source(c, e->source, e->err, why);
+	enum df_err err = df_dispatch_failed(c->dispatch, e->lane, e->lease, !of_source, &attempts);
+	if (err == DF_ERR_NOT_FOUND || !check(c, err, "take back a lease"))
 		return;
 	if (of_source || attempts < DF_STRIKES_MAX)
 		return;
@@ -400,7 +448,6 @@ static void on_seen(struct df_control *c, const struct df_event *e)
 	struct df_peer *p = df_peers_find(&c->peers, e->lane);
 	struct df_tally *t = &c->stats.tally;
 	df_dispatch_seen(c->dispatch, e->lane, e->lease, e->busy_ns);
-	df_dispatch_set_held(c->dispatch, e->held_bytes);
 	if (p)
 		p->n_finished++;
 	c->barren = 0;
@@ -419,19 +466,19 @@ static void on_finished(struct df_control *c)
 	c->sink_over = true;
 	if (c->outcome != DF_OUTCOME_RUNNING)
 		return;
-	bool complete = df_grid_complete(c->config.grid) && df_intake_ended(c->intake);
-	if (!complete && !c->stopping) {
+	if (c->complete ? !df_grid_complete(c->config.grid) : !c->stopping) {
 		(void)df_fail(&fail, DF_ERR_BUG, "the run ended although %u inputs have cells without a fate",
 			      c->config.grid->n_unfinished);
 		fail_run(c, &fail);
 		return;
 	}
-	c->outcome = complete ? DF_OUTCOME_DONE : DF_OUTCOME_STOPPED;
+	c->outcome = c->complete ? DF_OUTCOME_DONE : DF_OUTCOME_STOPPED;
 }
 
 void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_ns)
 {
 	struct df_fail fail;
+	df_dispatch_set_held(c->dispatch, e->held_bytes);
 	switch (e->type) {
 	case DF_EVENT_SEEN:
 		on_seen(c, e);
@@ -448,7 +495,6 @@ void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_
 		break;
 	case DF_EVENT_WRITTEN:
 		df_dispatch_written(c->dispatch, e->cells);
-		df_dispatch_set_held(c->dispatch, e->held_bytes);
 		break;
 	case DF_EVENT_DONE:
 		check(c, df_grid_mark_done(c->config.grid, e->cells), "mark cells as done");

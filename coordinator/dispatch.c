@@ -108,7 +108,20 @@ static void queue_drop_head(struct queue *q)
 	q->n--;
 }
 
-static void queue_drop_source(struct df_dispatch *d, struct queue *q, uint32_t source)
+static uint64_t cells_bytes(const struct df_dispatch *d, struct df_cells cells)
+{
+	uint64_t start = 0, end = 0;
+	df_grid_bytes(d->config.grid, cells, &start, &end);
+	return end - start;
+}
+
+static void window_release(struct df_dispatch *d, uint64_t bytes)
+{
+	d->window_used -= bytes < d->window_used ? bytes : d->window_used;
+}
+
+/* `leased_before`: what is in this queue was charged to the window, and will now never be written. */
+static void queue_drop_source(struct df_dispatch *d, struct queue *q, uint32_t source, bool leased_before)
 {
 	size_t n = q->n;
 	for (size_t i = 0; i < n; i++) {
@@ -116,6 +129,7 @@ static void queue_drop_source(struct df_dispatch *d, struct queue *q, uint32_t s
 		queue_drop_head(q);
 		if (w.cells.source == source) {
 			d->reader_bytes -= w.blob ? w.blob->n : 0;
+			window_release(d, leased_before ? cells_bytes(d, w.cells) : 0);
 			df_blob_unref(&w.blob);
 		} else {
 			q->item[(q->first + q->n++) & (q->cap - 1)] = w; /* room was just made */
@@ -207,13 +221,6 @@ static size_t find_lease(const struct df_dispatch *d, uint64_t lane, uint64_t le
 }
 
 /* ------------------------------------------------------------------ building a lease */
-
-static uint64_t cells_bytes(const struct df_dispatch *d, struct df_cells cells)
-{
-	uint64_t start = 0, end = 0;
-	df_grid_bytes(d->config.grid, cells, &start, &end);
-	return end - start;
-}
 
 static enum df_err lease_take(struct df_lease *l, struct df_cells cells, struct df_blob *blob, uint64_t bytes)
 {
@@ -412,7 +419,7 @@ void df_dispatch_seen(struct df_dispatch *d, uint64_t lane, uint64_t lease, uint
 		return;
 	struct df_lease *l = lease_remove(d, at);
 	if (l->bytes && !(l->flags & DF_LEASE_ALONE)) {
-		double now = (double)busy_ns / (double)l->bytes;
+		double now = (double)(busy_ns ? busy_ns : 1) / (double)l->bytes; /* 0 would mean that nothing is known */
 		d->ns_per_byte = d->ns_per_byte > 0 ? 0.75 * d->ns_per_byte + 0.25 * now : now;
 	}
 	lease_done_with(d, l);
@@ -420,8 +427,7 @@ void df_dispatch_seen(struct df_dispatch *d, uint64_t lane, uint64_t lease, uint
 
 void df_dispatch_written(struct df_dispatch *d, struct df_cells cells)
 {
-	uint64_t bytes = cells_bytes(d, cells);
-	d->window_used -= bytes < d->window_used ? bytes : d->window_used;
+	window_release(d, cells_bytes(d, cells));
 }
 
 void df_dispatch_set_held(struct df_dispatch *d, uint64_t held_bytes)
@@ -439,6 +445,8 @@ static enum df_err put_back(struct df_dispatch *d, struct df_lease *l, struct qu
 		if (s->kind != DF_SOURCE_READER) {
 			if (!s->failed)
 				DF_TRY(queue_put(q, (struct work){c, NULL, attempts}));
+			else
+				window_release(d, cells_bytes(d, c)); /* never written now */
 			continue;
 		}
 		for (uint64_t k = 0; k < c.n; k++, blob++) {
@@ -450,13 +458,13 @@ static enum df_err put_back(struct df_dispatch *d, struct df_lease *l, struct qu
 	return DF_OK;
 }
 
-enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t lease, uint32_t *ret_attempts)
+enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t lease, bool counts, uint32_t *ret_attempts)
 {
 	size_t at = find_lease(d, lane, lease);
 	if (at == SIZE_MAX)
 		return DF_ERR_NOT_FOUND;
 	struct df_lease *l = lease_remove(d, at);
-	uint32_t attempts = l->attempts + 1;
+	uint32_t attempts = l->attempts + counts;
 	DF_TRY(put_back(d, l, &d->redo, attempts));
 	lease_done_with(d, l);
 	*ret_attempts = attempts;
@@ -465,9 +473,18 @@ enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t le
 
 void df_dispatch_drop_source(struct df_dispatch *d, uint32_t source)
 {
-	queue_drop_source(d, &d->alone, source);
-	queue_drop_source(d, &d->redo, source);
-	queue_drop_source(d, &d->ready, source);
+	queue_drop_source(d, &d->alone, source, true);
+	queue_drop_source(d, &d->redo, source, true);
+	queue_drop_source(d, &d->ready, source, false);
+}
+
+bool df_dispatch_source_out(const struct df_dispatch *d, uint32_t source)
+{
+	for (size_t i = 0; i < d->n_lease; i++)
+		for (size_t k = 0; k < d->lease[i]->n_cells; k++)
+			if (d->lease[i]->cells[k].source == source)
+				return true;
+	return false;
 }
 
 /* ------------------------------------------------------------------ blame */

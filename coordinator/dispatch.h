@@ -66,10 +66,14 @@ void df_dispatch_written(struct df_dispatch *d, struct df_cells cells);
 /* -k: the sink holds this many result bytes back; above the window's cap nothing fresh is leased. */
 void df_dispatch_set_held(struct df_dispatch *d, uint64_t held_bytes);
 
-/* The worker could not answer. Cells go back to pending; *ret_attempts counts their failures (the caller gives up at 3). */
-enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t lease, uint32_t *ret_attempts) DF_MUST_CHECK;
+/* The worker could not answer. Cells go back to pending; *ret_attempts counts their failures (the caller gives up at 3).
+ * `counts` false: a source's own error, for which its neighbours in the lease are not to blame. */
+enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t lease, bool counts, uint32_t *ret_attempts)
+	DF_MUST_CHECK;
 /* Drop a failed source's pending cells (df_grid_fail was called). */
 void df_dispatch_drop_source(struct df_dispatch *d, uint32_t source);
+/* Some lease that is out has cells of this source. */
+bool df_dispatch_source_out(const struct df_dispatch *d, uint32_t source);
 
 /* The lane is gone and fenced at the sink: what it held is pending again. A strike that makes a record poison is reported
  * in *ret_poisoned (true) and *ret_record. */

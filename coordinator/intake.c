@@ -24,8 +24,10 @@ struct input {
 	struct df_cellset have;
 	uint64_t n_cell; /* highest cell that arrived + 1 */
 	uint64_t records; /* seen, skipped ones too; when ENDED */
+	uint64_t delivered; /* records of the cells in `have` */
 	uint32_t deaths;
-	bool known_end; /* journalled already */
+	bool known_end; /* journalled already: */
+	uint64_t known_n_cell;
 };
 
 struct reader {
@@ -62,6 +64,7 @@ static enum df_err recover(struct df_intake *in, const struct df_recovered *r)
 			if (c.source != input->source)
 				continue;
 			DF_TRY(df_cellset_add(&input->have, c.first, c.n, NULL));
+			input->delivered += r->cells[k].info.records;
 			if (c.first + c.n > input->n_cell)
 				input->n_cell = c.first + c.n;
 		}
@@ -69,10 +72,17 @@ static enum df_err recover(struct df_intake *in, const struct df_recovered *r)
 			const struct df_source_state *s = &r->source[k];
 			if (s->source != input->source || !s->ended)
 				continue;
+			bool complete = input->have.n_set == s->n_cell;
+			/* after an error its end is final only when all cells before it are there; else it is tried again */
+			if (s->err != DF_OK && !complete)
+				continue;
 			input->known_end = true;
-			df_grid_end(in->config->grid, s->source, s->n_cell);
+			input->known_n_cell = s->n_cell;
+			/* else it ends for the grid when its cells have come again: with an order kept, what is behind waits */
+			if (complete)
+				df_grid_end(in->config->grid, s->source, s->n_cell);
 			/* counted records need every source again; else what is complete is not read a second time */
-			if (!in->config->sequential && input->have.n_set == s->n_cell) {
+			if (!in->config->sequential && complete) {
 				input->progress = ENDED;
 				in->n_ended++;
 			}
@@ -178,9 +188,11 @@ static void end_input(struct df_intake *in, struct input *input, uint64_t n_cell
 	input->progress = ENDED;
 	in->n_ended++;
 	df_grid_end(in->config->grid, input->source, n_cell);
-	if (err != DF_OK)
+	if (err != DF_OK) {
 		in->source_errors++;
-	if (input->known_end)
+		df_grid_fail(in->config->grid, input->source); /* earlier lives may have left holes that stay */
+	}
+	if (input->known_end && input->known_n_cell == n_cell)
 		return;
 	struct df_source_state state = {input->source, true, err, n_cell, {NULL, 0}};
 	if (message.n)
@@ -306,6 +318,8 @@ static enum df_err on_cells(struct df_intake *in, struct reader *r, const struct
 			continue;
 		if (cell + 1 > input->n_cell)
 			input->n_cell = cell + 1;
+		input->deaths = 0; /* deaths count at one place */
+		input->delivered += m->cell[i].records;
 		frames->payload[i] = NULL;
 		order(in, (struct df_order){.type = DF_ORDER_INFO,
 					    .source = {.source = input->source},
@@ -328,13 +342,14 @@ static void on_end(struct df_intake *in, struct reader *r, const struct df_sourc
 	input->records = end->records;
 	if (end->code != DF_OK)
 		df_warn(DF_STR_FMT, DF_STR_ARG(end->message));
-	if (end->code == DF_OK && end->n_cell < input->n_cell) {
+	bool changed = end->n_cell < input->n_cell || (input->known_end && end->n_cell != input->known_n_cell);
+	if (end->code == DF_OK && changed) {
 		const char *name = in->config->dataset->source[input->source].name;
 		in->failed = true;
-		(void)df_fail(&in->fail, DF_ERR_CHANGED, "'%s' has fewer records than before: it changed while it was read", name);
+		(void)df_fail(&in->fail, DF_ERR_CHANGED, "'%s' has other records than before: it changed while it was read", name);
 		return;
 	}
-	end_input(in, input, end->n_cell, end->code, end->message);
+	end_input(in, input, end->n_cell > input->n_cell ? end->n_cell : input->n_cell, end->code, end->message);
 }
 
 enum df_err df_intake_on_message(struct df_intake *in, const struct df_msg *msg, struct df_frames *frames)
@@ -350,6 +365,14 @@ enum df_err df_intake_on_message(struct df_intake *in, const struct df_msg *msg,
 	if (msg->source_end.source == r->input->source)
 		on_end(in, r, &msg->source_end);
 	return DF_OK;
+}
+
+bool df_intake_reading(const struct df_intake *in, uint64_t lane)
+{
+	for (size_t i = 0; i < in->n_reader; i++)
+		if (in->reader[i].lane == lane)
+			return in->reader[i].input != NULL;
+	return false;
 }
 
 void df_intake_reader_died(struct df_intake *in, uint64_t lane)
@@ -373,6 +396,10 @@ void df_intake_reader_died(struct df_intake *in, uint64_t lane)
 		int n = snprintf(z, sizeof(z), "reading '%.400s' ended %u processes; the rest of this input is left out",
 				 src->name, input->deaths);
 		df_warn("%s", z);
+		/* what is known of its records counts for the skip and limit of those behind it */
+		uint64_t skip = 0, limit = 0;
+		counted_before(in, input, &skip, &limit);
+		input->records = input->delivered ? skip + input->delivered : 0;
 		end_input(in, input, input->n_cell, DF_ERR_CHILD, (struct df_str){z, n > 0 ? (size_t)n : 0});
 	}
 }
