@@ -2,7 +2,7 @@
 /*
  * messages: the shapes of PROTOCOL.md as C structs, and the bounded way in and out of MessagePack.
  *
- * Pack appends the header frame to a df_buf. Unpack checks every bound before msgpack sees a byte, takes memory from the
+ * Pack appends the header frame to a df_buf. Unpack checks every bound before it decodes anything, takes memory from the
  * arena only, and points strings into the frame's bytes (which must outlive the message).
  * Errors: DF_ERR_PARSE (not MessagePack, wrong shape or type, bytes left over), DF_ERR_LIMIT (a bound of base/limits.h),
  * DF_ERR_VERSION, DF_ERR_NOMEM.

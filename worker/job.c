@@ -340,6 +340,7 @@ static enum df_err run_block(struct df_job *j, const struct df_segment *seg, con
 	struct df_cellblock_view view;
 	if (df_cellblock_view(blob->p, blob->n, &view) != DF_OK)
 		return df_fail(fail, DF_ERR_BUG, "a reader's cell of '%.*s' is damaged", DF_STR_ARG(seg->name));
+	df_counters_add(&j->counters, "bytes_in", view.n_payload);
 	for (uint32_t at = 0; at < view.n_record;) {
 		size_t n = 0;
 		df_arena_reset(&j->message_arena);
@@ -390,8 +391,6 @@ enum df_err df_job_run(struct df_job *j, const struct df_msg *msg, struct df_blo
 	j->msg = msg;
 	j->n_part = 0;
 	df_counters_reset(&j->counters);
-	for (size_t i = 0; i < n_payload; i++)
-		bytes += payload[i]->n;
 	for (size_t i = 0; err == DF_OK && i < msg->lease_msg.n_segment; i++) {
 		const struct df_segment *seg = &msg->lease_msg.segment[i];
 		source = seg->cells.source;
