@@ -52,7 +52,7 @@ static enum df_err word_of(const struct df_json *root, const char *key, const ch
 			   size_t *ret, struct df_fail *fail)
 {
 	struct df_str word = df_json_get_str(root, key);
-	if (!word.p && optional) {
+	if (optional && !df_json_get(root, key)) {
 		*ret = 0;
 		return DF_OK;
 	}

