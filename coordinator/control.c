@@ -150,7 +150,7 @@ static void fill_segment(struct df_control *c, struct df_cells cells, struct df_
 		.kind = g->kind,
 		.cell_bytes = c->config.grid->cell_bytes,
 		.path = g->kind == DF_SOURCE_READER ? DF_STR("") : df_str_from(src->path),
-		.name = df_str_from(src->name),
+		.name = df_str_from(strcmp(src->path, "-") == 0 ? "stdin" : src->name),
 		.id = src->id,
 	};
 	if (g->kind != DF_SOURCE_READER)

@@ -45,22 +45,28 @@ static enum df_err check(const void *options, struct df_fail *fail)
 	return DF_OK;
 }
 
+struct tokenise {
+	struct df_vocabulary vocabulary;
+	bool counts; /* no embed stage behind this one counts the same tokens again */
+};
+
 static enum df_err open_(struct df_stage *s, const struct df_stage_env *env, struct df_fail *fail)
 {
 	const struct tokenise_options *o = s->options;
-	struct df_vocabulary *v = calloc(1, sizeof(*v));
-	if (!v)
+	struct tokenise *t = calloc(1, sizeof(*t));
+	if (!t)
 		return df_fail(fail, DF_ERR_NOMEM, "stage '%s': no memory", s->call_name);
-	s->state = v;
-	return df_vocabulary_open(env, o->model, v, fail);
+	s->state = t;
+	t->counts = !df_embed_follows(env);
+	return df_vocabulary_open(env, o->model, &t->vocabulary, fail);
 }
 
 static void close_(struct df_stage *s)
 {
-	struct df_vocabulary *v = s->state;
-	if (v)
-		df_vocabulary_close(v);
-	free(v);
+	struct tokenise *t = s->state;
+	if (t)
+		df_vocabulary_close(&t->vocabulary);
+	free(t);
 	s->state = NULL;
 }
 
@@ -101,9 +107,10 @@ static struct df_str make_array(struct df_arena *arena, const struct df_vocabula
 	return (struct df_str){array, (size_t)(p - array)};
 }
 
-static enum df_err tokenise_row(const struct tokenise_options *o, struct df_vocabulary *v, struct df_batch *b,
+static enum df_err tokenise_row(const struct tokenise_options *o, struct tokenise *t, struct df_batch *b,
 				struct df_row *row)
 {
+	struct df_vocabulary *v = &t->vocabulary;
 	size_t next, extra = o->special ? DF_WORDPIECE_SPECIALS : 0;
 	size_t room = o->max_tokens > 0 ? (size_t)o->max_tokens - extra : SIZE_MAX - 1;
 	v->tokens.n = 0;
@@ -114,7 +121,8 @@ static enum df_err tokenise_row(const struct tokenise_options *o, struct df_voca
 	struct df_str array = make_array(b->arena, v, n, o->special);
 	if (!array.p)
 		return DF_ERR_NOMEM;
-	df_counters_add(b->counters, "tokens", n + extra);
+	if (t->counts)
+		df_counters_add(b->counters, "tokens", n + extra);
 	DF_TRY(df_row_add(b, row, DF_STR("tokens"), array));
 	return df_row_add_u64(b, row, "token_count", n + extra);
 }
