@@ -295,6 +295,7 @@ static bool window_full(const struct df_dispatch *d)
 static enum df_err take_fresh(struct df_dispatch *d, struct df_lease *l, uint64_t target)
 {
 	struct df_grid *g = d->config.grid;
+	DF_ASSERT(g->cell_bytes > 0);
 	while (d->fresh_source < g->n_source && !lease_full(l, target)) {
 		struct df_grid_source *s = &g->source[d->fresh_source];
 		if (ordered(d) && s->kind == DF_SOURCE_READER && !(s->ended && d->ready.n == 0))

@@ -47,6 +47,7 @@ static uint64_t big_endian(const uint8_t *p, unsigned width)
 
 static struct df_item signed_item(uint64_t raw, unsigned width)
 {
+	DF_ASSERT(width >= 1 && width <= 8);
 	unsigned unused = 64 - 8 * width;
 	int64_t v = (int64_t)(raw << unused) >> unused; /* gcc and clang: an arithmetic shift */
 	if (v >= 0)

@@ -194,6 +194,7 @@ static enum df_err open_at(struct df_link *link, enum df_socket_kind kind, const
 	struct df_socket *s = NULL;
 	DF_TRY(check_endpoint(endpoint, fail));
 	DF_TRY(open_zmq(link, kind, endpoint, hwm, &s, fail));
+	DF_ASSERT(s);
 	size_t size = sizeof(s->endpoint);
 	int rc = listens ? zmq_bind(s->zmq, endpoint) : zmq_connect(s->zmq, endpoint);
 	if (rc != 0 || zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &size) != 0) {

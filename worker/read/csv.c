@@ -24,10 +24,8 @@ bool df_csv_scan_row(struct df_csv_scan *scan, const char *p, size_t n, size_t *
 	while (i < n) {
 		if (state == DF_CSV_QUOTED) {
 			const char *quote = memchr(p + i, '"', n - i);
-			if (!quote) {
-				i = n;
+			if (!quote)
 				break;
-			}
 			i = (size_t)(quote - p);
 		} else if (p[i] == '\n') {
 			scan->state = DF_CSV_FIELD_START;
