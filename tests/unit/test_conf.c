@@ -179,7 +179,8 @@ static void test_conf__help_wraps_and_tells_defaults(void **state)
 	assert_non_null(strstr(
 		b.p, "  --min_chars=N           a count (default 5; from 1 to\n                          100)\n"));
 	assert_non_null(strstr(b.p, "  --list=A,B              a list (required)\n"));
-	for (char *line = strtok(b.p, "\n"); line; line = strtok(NULL, "\n"))
+	char *rest = NULL;
+	for (char *line = strtok_r(b.p, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
 		assert_true(strlen(line) <= 59);
 	df_buf_release(&b);
 }
