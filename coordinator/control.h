@@ -19,7 +19,8 @@
 
 struct df_effects {
 	/* To a lane; DF_ERR_AGAIN: it is full or not yet connected, try again at the next tick. */
-	enum df_err (*send)(void *self, uint64_t lane, const struct df_msg *msg, struct df_blob *const *payload, size_t n);
+	enum df_err (*send)(void *self, uint64_t lane, const struct df_msg *msg, struct df_blob *const *payload,
+			    size_t n);
 	void (*order)(void *self, const struct df_order *order);
 	enum df_err (*spawn)(void *self, enum df_role role, uint64_t lane, struct df_fail *fail);
 	void (*kill)(void *self, uint64_t lane, int signal);
@@ -34,7 +35,7 @@ struct df_control_config {
 	uint32_t epoch;
 	uint32_t n_worker, n_reader_max;
 	bool ordered;
-	bool sequential; /* skip, limit: sources are read one after the other */
+	bool sequential;      /* skip, limit: sources are read one after the other */
 	uint64_t skip, limit; /* records; limit UINT64_MAX: all */
 	uint64_t grace_ns;
 };
@@ -69,10 +70,10 @@ enum df_outcome df_control_outcome(const struct df_control *c);
 const struct df_fail *df_control_fail(const struct df_control *c);
 
 struct df_control_stats {
-	struct df_tally tally;	/* of this epoch */
-	uint32_t n_ready;	/* workers at work */
+	struct df_tally tally; /* of this epoch */
+	uint32_t n_ready;      /* workers at work */
 	uint64_t deaths, leases, redone, poisoned, strikes, source_errors, stale;
-	uint64_t bytes_total;	/* of plain files; 0 when unknown */
+	uint64_t bytes_total; /* of plain files; 0 when unknown */
 	uint64_t cells_done;
 };
 

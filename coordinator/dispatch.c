@@ -257,7 +257,8 @@ static uint64_t lease_target(const struct df_dispatch *d)
 
 static bool lease_full(const struct df_lease *l, uint64_t target)
 {
-	return l->n_cells >= DF_LEASE_SEGMENTS_MAX || l->n_blob >= DF_MESSAGE_FRAMES_MAX - 1 || (l->n_cells && l->bytes >= target);
+	return l->n_cells >= DF_LEASE_SEGMENTS_MAX || l->n_blob >= DF_MESSAGE_FRAMES_MAX - 1 ||
+	       (l->n_cells && l->bytes >= target);
 }
 
 static bool ordered(const struct df_dispatch *d)
@@ -288,8 +289,7 @@ static enum df_err take_queue(struct df_dispatch *d, struct queue *q, struct df_
 
 static bool window_full(const struct df_dispatch *d)
 {
-	return ordered(d) &&
-	       (d->window_used >= d->config.window_bytes || d->held_bytes >= d->config.window_bytes);
+	return ordered(d) && (d->window_used >= d->config.window_bytes || d->held_bytes >= d->config.window_bytes);
 }
 
 static enum df_err take_fresh(struct df_dispatch *d, struct df_lease *l, uint64_t target)
@@ -376,7 +376,8 @@ static void lease_done_with(struct df_dispatch *d, struct df_lease *l)
 		d->spare = l;
 }
 
-enum df_err df_dispatch_next(struct df_dispatch *d, uint64_t lane_id, uint64_t now_ns, const struct df_lease **ret_lease)
+enum df_err df_dispatch_next(struct df_dispatch *d, uint64_t lane_id, uint64_t now_ns,
+			     const struct df_lease **ret_lease)
 {
 	struct lane *lane = find_lane(d, lane_id);
 	if (!lane || lane->held >= d->config.credits || lane->alone)
@@ -420,7 +421,8 @@ void df_dispatch_seen(struct df_dispatch *d, uint64_t lane, uint64_t lease, uint
 		return;
 	struct df_lease *l = lease_remove(d, at);
 	if (l->bytes && !(l->flags & DF_LEASE_ALONE)) {
-		double now = (double)(busy_ns ? busy_ns : 1) / (double)l->bytes; /* 0 would mean that nothing is known */
+		double now =
+			(double)(busy_ns ? busy_ns : 1) / (double)l->bytes; /* 0 would mean that nothing is known */
 		d->ns_per_byte = d->ns_per_byte > 0 ? 0.75 * d->ns_per_byte + 0.25 * now : now;
 	}
 	lease_done_with(d, l);
@@ -459,7 +461,8 @@ static enum df_err put_back(struct df_dispatch *d, struct df_lease *l, struct qu
 	return DF_OK;
 }
 
-enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t lease, bool counts, uint32_t *ret_attempts)
+enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t lease, bool counts,
+			       uint32_t *ret_attempts)
 {
 	size_t at = find_lease(d, lane, lease);
 	if (at == SIZE_MAX)

@@ -20,44 +20,45 @@
 struct df_dispatch;
 
 struct df_dispatch_config {
-	struct df_grid *grid;	  /* not owned; outlives the dispatch */
-	uint64_t target_ns;	  /* work per lease */
+	struct df_grid *grid;     /* not owned; outlives the dispatch */
+	uint64_t target_ns;       /* work per lease */
 	uint64_t lease_bytes_max; /* input bytes of one lease */
-	uint32_t credits;	  /* leases a lane may hold */
-	uint64_t window_bytes;	  /* -k: input bytes leased and not yet written out; 0: no order kept */
-	uint32_t n_lane_hint;	  /* workers: the tail is cut finer so that all end together */
+	uint32_t credits;         /* leases a lane may hold */
+	uint64_t window_bytes;    /* -k: input bytes leased and not yet written out; 0: no order kept */
+	uint32_t n_lane_hint;     /* workers: the tail is cut finer so that all end together */
 };
 
 /* A lease as it is sent. Owned by the dispatch until seen, failed or retired. */
 struct df_lease {
 	uint64_t id, lane;
-	uint32_t flags;		  /* DF_LEASE_ALONE, DF_LEASE_REDO */
-	struct df_cells *cells;	  /* n_cells runs, each of one source */
+	uint32_t flags;         /* DF_LEASE_ALONE, DF_LEASE_REDO */
+	struct df_cells *cells; /* n_cells runs, each of one source */
 	size_t n_cells, cap_cells;
-	struct df_blob **blob;	  /* readers' cells, in order; owned */
+	struct df_blob **blob; /* readers' cells, in order; owned */
 	size_t n_blob, cap_blob;
-	uint64_t bytes;		  /* input bytes */
+	uint64_t bytes; /* input bytes */
 	uint64_t sent_ns;
-	uint32_t attempts;	  /* failures so far of the unluckiest cell in it */
+	uint32_t attempts; /* failures so far of the unluckiest cell in it */
 };
 
 /* What a dead worker's blame slot said. */
 struct df_blame {
-	bool crashed;	/* died of a signal that a document can cause, or of the run's own deadline */
+	bool crashed;   /* died of a signal that a document can cause, or of the run's own deadline */
 	bool computing; /* the slot was in use */
-	bool alone;	/* a single record was in work, alone in its lease */
+	bool alone;     /* a single record was in work, alone in its lease */
 	uint64_t lease;
 	struct df_record_id record; /* the first of the batch */
 };
 
-enum df_err df_dispatch_create(const struct df_dispatch_config *config, struct df_dispatch **ret_dispatch) DF_MUST_CHECK;
+enum df_err df_dispatch_create(const struct df_dispatch_config *config,
+			       struct df_dispatch **ret_dispatch) DF_MUST_CHECK;
 void df_dispatch_destroy(struct df_dispatch **dispatch);
 
 enum df_err df_dispatch_add_lane(struct df_dispatch *d, uint64_t lane) DF_MUST_CHECK;
 
 /* The next lease for a lane; DF_ERR_AGAIN: no credit, or nothing to do now. */
-enum df_err df_dispatch_next(struct df_dispatch *d, uint64_t lane, uint64_t now_ns, const struct df_lease **ret_lease)
-	DF_MUST_CHECK;
+enum df_err df_dispatch_next(struct df_dispatch *d, uint64_t lane, uint64_t now_ns,
+			     const struct df_lease **ret_lease) DF_MUST_CHECK;
 
 /* The sink has the whole result; busy_ns is what the worker says it cost. Unknown leases are ignored. */
 void df_dispatch_seen(struct df_dispatch *d, uint64_t lane, uint64_t lease, uint64_t busy_ns);
@@ -68,8 +69,8 @@ void df_dispatch_set_held(struct df_dispatch *d, uint64_t held_bytes);
 
 /* The worker could not answer. Cells go back to pending; *ret_attempts counts their failures (the caller gives up at 3).
  * `counts` false: a source's own error, for which its neighbours in the lease are not to blame. */
-enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t lease, bool counts, uint32_t *ret_attempts)
-	DF_MUST_CHECK;
+enum df_err df_dispatch_failed(struct df_dispatch *d, uint64_t lane, uint64_t lease, bool counts,
+			       uint32_t *ret_attempts) DF_MUST_CHECK;
 /* Drop a failed source's pending cells (df_grid_fail was called). */
 void df_dispatch_drop_source(struct df_dispatch *d, uint32_t source);
 /* Some lease that is out has cells of this source. */
@@ -91,7 +92,7 @@ enum df_err df_dispatch_add_poison(struct df_dispatch *d, struct df_record_id re
 size_t df_dispatch_poison(const struct df_dispatch *d, const struct df_lease *lease, struct df_record_id *ret_record);
 
 uint32_t df_dispatch_held(const struct df_dispatch *d, uint64_t lane); /* leases of one lane */
-uint32_t df_dispatch_n_leased(const struct df_dispatch *d);	       /* of all lanes */
+uint32_t df_dispatch_n_leased(const struct df_dispatch *d);            /* of all lanes */
 /* Nothing pending and nothing leased: what remains is waiting for readers or for the disk. */
 bool df_dispatch_idle(const struct df_dispatch *d);
 uint64_t df_dispatch_strikes(const struct df_dispatch *d);

@@ -22,8 +22,8 @@ struct input {
 	enum progress progress;
 	uint64_t lane; /* of its reader, while READING */
 	struct df_cellset have;
-	uint64_t n_cell; /* highest cell that arrived + 1 */
-	uint64_t records; /* seen, skipped ones too; when ENDED */
+	uint64_t n_cell;    /* highest cell that arrived + 1 */
+	uint64_t records;   /* seen, skipped ones too; when ENDED */
 	uint64_t delivered; /* records of the cells in `have` */
 	uint32_t deaths;
 	bool known_end; /* journalled already: */
@@ -169,7 +169,8 @@ static enum df_err add_reader(struct df_intake *in, uint64_t lane, struct reader
 }
 
 /* Records that sources before `input` used up of skip and of limit. */
-static void counted_before(const struct df_intake *in, const struct input *input, uint64_t *ret_skip, uint64_t *ret_limit)
+static void counted_before(const struct df_intake *in, const struct input *input, uint64_t *ret_skip,
+			   uint64_t *ret_limit)
 {
 	uint64_t skip = in->config->skip, limit = in->config->limit;
 	for (const struct input *i = in->input; i < input; i++) {
@@ -183,7 +184,8 @@ static void counted_before(const struct df_intake *in, const struct input *input
 	*ret_limit = limit;
 }
 
-static void end_input(struct df_intake *in, struct input *input, uint64_t n_cell, enum df_err err, struct df_str message)
+static void end_input(struct df_intake *in, struct input *input, uint64_t n_cell, enum df_err err,
+		      struct df_str message)
 {
 	input->progress = ENDED;
 	in->n_ended++;
@@ -306,7 +308,8 @@ enum df_err df_intake_feed(struct df_intake *in, uint64_t lane)
 
 /* ------------------------------------------------------------------ what readers say */
 
-static enum df_err on_cells(struct df_intake *in, struct reader *r, const struct df_cells_msg *m, struct df_frames *frames)
+static enum df_err on_cells(struct df_intake *in, struct reader *r, const struct df_cells_msg *m,
+			    struct df_frames *frames)
 {
 	struct input *input = r->input;
 	for (size_t i = 0; i < m->n_cell; i++) {
@@ -346,7 +349,8 @@ static void on_end(struct df_intake *in, struct reader *r, const struct df_sourc
 	if (end->code == DF_OK && changed) {
 		const char *name = in->config->dataset->source[input->source].name;
 		in->failed = true;
-		(void)df_fail(&in->fail, DF_ERR_CHANGED, "'%s' has other records than before: it changed while it was read", name);
+		(void)df_fail(&in->fail, DF_ERR_CHANGED,
+			      "'%s' has other records than before: it changed while it was read", name);
 		return;
 	}
 	end_input(in, input, end->n_cell > input->n_cell ? end->n_cell : input->n_cell, end->code, end->message);
@@ -389,12 +393,14 @@ void df_intake_reader_died(struct df_intake *in, uint64_t lane)
 	if (src->live) {
 		in->failed = true;
 		(void)df_fail(&in->fail, DF_ERR_CHILD,
-			      "the process that read '%s' died, and this input can not be read again; what was written before is whole",
+			      "the process that read '%s' died, and this input can not be read again; what was written "
+			      "before is whole",
 			      src->name);
 	} else if (input->deaths >= DF_STRIKES_MAX) {
 		char z[512];
-		int n = snprintf(z, sizeof(z), "reading '%.400s' ended %u processes; the rest of this input is left out",
-				 src->name, input->deaths);
+		int n = snprintf(z, sizeof(z),
+				 "reading '%.400s' ended %u processes; the rest of this input is left out", src->name,
+				 input->deaths);
 		df_warn("%s", z);
 		/* what is known of its records counts for the skip and limit of those behind it */
 		uint64_t skip = 0, limit = 0;

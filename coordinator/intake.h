@@ -28,7 +28,8 @@ uint32_t df_intake_readers_wanted(const struct df_intake *in);
 /* Give a ready reader a source or credit; DF_ERR_AGAIN: its lane is full, ask again soon. */
 enum df_err df_intake_feed(struct df_intake *in, uint64_t lane) DF_MUST_CHECK;
 /* CELLS or SOURCE_END; takes payload blobs. Messages of readers that no longer own the source are dropped. */
-enum df_err df_intake_on_message(struct df_intake *in, const struct df_msg *msg, struct df_frames *frames) DF_MUST_CHECK;
+enum df_err df_intake_on_message(struct df_intake *in, const struct df_msg *msg,
+				 struct df_frames *frames) DF_MUST_CHECK;
 void df_intake_reader_died(struct df_intake *in, uint64_t lane);
 bool df_intake_reading(const struct df_intake *in, uint64_t lane); /* a source is in this reader's hands */
 

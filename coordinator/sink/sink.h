@@ -20,9 +20,9 @@
 
 /* What control tells the sink. */
 enum df_order_type {
-	DF_ORDER_LANE,	 /* lane may send */
-	DF_ORDER_FENCE,	 /* take nothing of lane once the socket was empty; answered by FENCED */
-	DF_ORDER_HELLO,	 /* lane says it sent `n` last parts */
+	DF_ORDER_LANE,   /* lane may send */
+	DF_ORDER_FENCE,  /* take nothing of lane once the socket was empty; answered by FENCED */
+	DF_ORDER_HELLO,  /* lane says it sent `n` last parts */
 	DF_ORDER_SOURCE, /* source state: end or error, to be journalled */
 	DF_ORDER_POISON, /* record, to be journalled */
 	DF_ORDER_FINISH, /* all cells are seen, or none will follow; n = 1: the run is complete */
@@ -41,13 +41,13 @@ struct df_order {
 
 /* What the sink tells control. */
 enum df_event_type {
-	DF_EVENT_SEEN,	   /* lane, lease, busy_ns, tally */
+	DF_EVENT_SEEN,     /* lane, lease, busy_ns, tally */
 	DF_EVENT_FAILED,   /* lane, lease, err, message, source */
 	DF_EVENT_FENCED,   /* lane */
-	DF_EVENT_GAP,	   /* lane lost results */
+	DF_EVENT_GAP,      /* lane lost results */
 	DF_EVENT_WRITTEN,  /* ordered: cells; held_bytes */
-	DF_EVENT_DONE,	   /* cells became durable */
-	DF_EVENT_FATAL,	   /* err, message: the store or the counts are broken */
+	DF_EVENT_DONE,     /* cells became durable */
+	DF_EVENT_FATAL,    /* err, message: the store or the counts are broken */
 	DF_EVENT_FINISHED, /* everything is closed */
 };
 
@@ -68,10 +68,10 @@ struct df_event {
 };
 
 struct df_sink_config {
-	struct df_store *store;	     /* not owned */
+	struct df_store *store; /* not owned */
 	bool ordered;
 	uint64_t commit_ns, commit_bytes;
-	int spill_dirfd;	     /* where staged results above the cap go, unlinked; -1: TMPDIR */
+	int spill_dirfd; /* where staged results above the cap go, unlinked; -1: TMPDIR */
 	void (*emit)(void *self, struct df_event *event);
 	void *self;
 };
@@ -95,7 +95,8 @@ uint64_t df_sink_deadline(const struct df_sink *s);
 bool df_sink_over(const struct df_sink *s); /* after FINISHED or FATAL */
 
 struct df_sink_stats {
-	uint64_t stale, doubled, malformed; /* messages dropped: of other epochs or fenced lanes; of taken cells; unreadable */
+	uint64_t stale, doubled,
+		malformed; /* messages dropped: of other epochs or fenced lanes; of taken cells; unreadable */
 	uint64_t commits;
 };
 
