@@ -77,8 +77,10 @@ static bool retire(struct bench *b, uint64_t lane, struct df_blame blame)
 	bool poisoned = false;
 	struct df_record_id record = {0};
 	assert_int_equal(df_dispatch_retire(b->d, lane, &blame, &poisoned, &record), DF_OK);
-	if (poisoned)
-		assert_memory_equal(&record, &blame.record, sizeof(record));
+	if (poisoned) {
+		assert_int_equal(record.source, blame.record.source);
+		assert_int_equal(record.offset, blame.record.offset);
+	}
 	return poisoned;
 }
 
@@ -319,7 +321,7 @@ static void test_dispatch__the_third_crash_of_a_record_alone_makes_it_poison(voi
 	struct df_cells one = {0, 1, 1};
 	struct df_lease of_cell_1 = {.cells = &one, .n_cells = 1};
 	assert_int_equal(df_dispatch_poison(b.d, &of_cell_1, list), 1);
-	assert_memory_equal(&list[0], &culprit, sizeof(culprit));
+	assert_int_equal(list[0].offset, culprit.offset);
 	tear_down(&b);
 }
 
