@@ -28,6 +28,7 @@ struct df_control {
 	bool stopping, finishing, sink_over;
 	bool complete; /* the sink was told so */
 	uint64_t stop_deadline_ns;
+	uint64_t tick_ns; /* the last tick; 0: none yet */
 	enum df_outcome outcome;
 	struct df_fail fail;
 	struct df_control_stats stats;
@@ -261,8 +262,19 @@ static void step(struct df_control *c, uint64_t now_ns)
 		finish(c);
 }
 
+/* Ticks come many times a second. A gap means that this process stood still (Ctrl-Z, a frozen group), and then its peers
+ * mostly did so too: nobody's silence counts while nobody listened. */
+static void excuse_peers(struct df_control *c, uint64_t now_ns)
+{
+	if (c->tick_ns && now_ns > c->tick_ns + DF_SILENT_MS * DF_MS / 4)
+		for (size_t i = 0; i < c->peers.n; i++)
+			c->peers.item[i].heard_ns = now_ns;
+	c->tick_ns = now_ns;
+}
+
 void df_control_tick(struct df_control *c, uint64_t now_ns)
 {
+	excuse_peers(c, now_ns);
 	for (size_t i = 0; i < c->peers.n; i++) {
 		struct df_peer *p = &c->peers.item[i];
 		bool silent = p->state == DF_PEER_READY && now_ns > p->heard_ns + DF_SILENT_MS * DF_MS;
