@@ -15,7 +15,8 @@
 struct df_outputs {
 	bool open;
 	bool is_dir;
-	int dir_fd; /* -1: stdout */
+	bool announced; /* run.json tells of this run; before that it belongs to an earlier one */
+	int dir_fd;     /* -1: stdout */
 	int rejects_fd;
 	struct df_rundir rundir; /* is_dir */
 	bool want[DF_N_OUTPUT];

@@ -129,7 +129,7 @@ int df_report(const struct df_report *r)
 	}
 	if (r->outcome == DF_OUTCOME_STOPPED)
 		df_info("stopped early; the same command goes on from here");
-	if (r->outputs->open && r->outputs->is_dir && df_report_json(r, state_word(r->outcome), &fail) != DF_OK) {
+	if (r->outputs->announced && df_report_json(r, state_word(r->outcome), &fail) != DF_OK) {
 		df_error("%s", fail.msg);
 		code = code == DF_EXIT_OK || code == DF_EXIT_REJECTS ? DF_EXIT_FATAL : code;
 	}

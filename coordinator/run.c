@@ -386,7 +386,11 @@ static enum df_err announce(struct run *r, struct df_fail *fail)
 		.options = r->options, .dataset = &r->dataset, .grid = &r->grid, .outputs = &r->outputs};
 	if (r->outputs.is_dir && r->outputs.rundir.aside[0])
 		df_info("the earlier run is now in '%s'", r->outputs.rundir.aside);
-	return r->outputs.is_dir ? df_report_json(&report, "running", fail) : DF_OK;
+	if (!r->outputs.is_dir)
+		return DF_OK;
+	DF_TRY(df_report_json(&report, "running", fail));
+	r->outputs.announced = true;
+	return DF_OK;
 }
 
 int df_coordinator_run(const struct df_run_options *options)

@@ -342,6 +342,10 @@ enum df_err df_run_json_compare(const struct df_run_summary *there, const struct
 			       "', now '" DF_STR_FMT "'; " WAY_OUT,
 			       DF_STR_ARG(was), DF_STR_ARG(is));
 	}
+	if (there->cell_bytes != asked->cell_bytes)
+		return df_fail(fail, DF_ERR_CHANGED,
+			       "the run in this directory had cell_size '%llu', now '%llu'; " WAY_OUT,
+			       (unsigned long long)there->cell_bytes, (unsigned long long)asked->cell_bytes);
 	for (size_t i = 0; i < asked->n_option; i++)
 		DF_TRY(compare_option(there, &asked->option[i], fail));
 	for (size_t i = 0; i < there->n_option; i++)
