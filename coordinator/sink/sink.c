@@ -784,7 +784,8 @@ void df_sink_tick(struct df_sink *s, uint64_t now_ns)
 	if (!s->over)
 		reap(s);
 	bool due = s->finishing || now_ns >= s->batch_since_ns + s->config.commit_ns ||
-		   df_store_pending_bytes(s->config.store) >= s->config.commit_bytes;
+		   df_store_pending_bytes(s->config.store) >= s->config.commit_bytes ||
+		   df_store_part_full(s->config.store);
 	if (!s->over && due && anything_to_commit(s) && !df_store_committing(s->config.store)) {
 		begin_commit(s);
 		if (!s->over)

@@ -392,10 +392,14 @@ static enum df_err merge_cells(struct df_store *s, const struct df_commit *commi
 	return overlap ? df_fail(fail, DF_ERR_BUG, "a cell is committed twice") : DF_OK;
 }
 
-static bool is_full(const struct df_store *s)
+bool df_store_part_full(const struct df_store *s)
 {
-	enum df_output_kind kind = s->config.want[DF_OUTPUT_JSONL] ? DF_OUTPUT_JSONL : DF_OUTPUT_NPY;
-	return s->config.part_bytes && s->parts.part[kind].kept.end >= s->config.part_bytes;
+	if (s->is_stdout || !s->config.part_bytes)
+		return false;
+	for (int k = 0; k < DF_N_OUTPUT; k++) /* all files rotate together, so the largest decides */
+		if (s->parts.part[k].now.end >= s->config.part_bytes)
+			return true;
+	return false;
 }
 
 /* The set goes with the job; the next one is written from now on. */
@@ -429,7 +433,7 @@ static enum df_err prepare_job(struct df_store *s, const struct df_commit *commi
 		return df_fail(fail, err,
 			       err == DF_ERR_LIMIT ? "a commit is larger than a journal record may be"
 						   : "no memory for a journal record");
-	return is_full(s) ? hand_over_set(s, fail) : DF_OK;
+	return df_store_part_full(s) ? hand_over_set(s, fail) : DF_OK;
 }
 
 enum df_err df_store_commit(struct df_store *s, const struct df_commit *commit, struct df_fail *fail)

@@ -118,6 +118,8 @@ enum df_err df_store_finish(struct df_store *s, bool finished, struct df_fail *f
 
 /* Bytes appended since the last commit began. */
 uint64_t df_store_pending_bytes(const struct df_store *s);
+/* A file of this set has reached the part's size: the next commit ends the set. Never true on stdout. */
+bool df_store_part_full(const struct df_store *s);
 /* All parts known so far, in order; memory of the store, valid until the next call. */
 const struct df_part_info *df_store_parts(struct df_store *s, size_t *ret_n);
 
