@@ -17,6 +17,9 @@
 #include "base/limits.h"
 #include "worker/math/kernels.h"
 
+#define VECTOR_KEY "embedding"
+#define REASON_KEY "docflume"
+
 struct df_emit {
 	struct df_emit_config config;
 	struct df_buf out[DF_N_OUTPUT];
@@ -152,11 +155,17 @@ static bool is_member(const struct df_doc *doc, struct df_str key)
 	return false;
 }
 
+/* The row's vector is written as a member of this name, instead of any that the record or a stage has. */
+static bool is_vector(const struct df_emit *e, const struct df_row *row, struct df_str key)
+{
+	return e->config.embed_in_rows && row->vector && df_str_is(key, VECTOR_KEY);
+}
+
 static void add_vector(const struct df_emit *e, struct df_buf *b, const struct df_row *row)
 {
 	if (!e->config.embed_in_rows || !row->vector)
 		return;
-	add_key(b, DF_STR("embedding"));
+	add_key(b, DF_STR(VECTOR_KEY));
 	(void)df_buf_addc(b, '[');
 	for (uint32_t i = 0; i < row->dim; i++) {
 		if (i)
@@ -166,15 +175,15 @@ static void add_vector(const struct df_emit *e, struct df_buf *b, const struct d
 	(void)df_buf_addc(b, ']');
 }
 
-static bool can_splice(const struct df_row *row)
+static bool can_splice(const struct df_emit *e, const struct df_row *row)
 {
 	const struct df_doc *doc = row->doc;
 	if (row->is_chunk || doc->n_field == 0 || doc->id_field == SIZE_MAX || doc->text_field == SIZE_MAX)
 		return false;
 	for (size_t i = 0; i < row->n_added; i++)
-		if (is_member(doc, row->added[i].key))
+		if (is_member(doc, row->added[i].key) || is_vector(e, row, row->added[i].key))
 			return false;
-	return true;
+	return !(e->config.embed_in_rows && row->vector && is_member(doc, DF_STR(VECTOR_KEY)));
 }
 
 /* The record up to, and without, its last brace. */
@@ -241,14 +250,14 @@ static void write_members(const struct df_emit *e, struct df_buf *b, const struc
 			(void)df_json_add_string(b, row->text);
 		} else if (i != doc->text_field && df_str_eq(f->key, e->config.text_key)) {
 			continue; /* an earlier one of equal keys: the last counts */
-		} else if (row->is_chunk && df_str_is(f->key, "doc_id")) {
+		} else if ((row->is_chunk && df_str_is(f->key, "doc_id")) || is_vector(e, row, f->key)) {
 			continue;
 		} else {
 			add_member(b, f->key, instead ? instead->raw : f->raw);
 		}
 	}
 	for (size_t i = 0; i < row->n_added; i++)
-		if (!is_member(doc, row->added[i].key))
+		if (!is_member(doc, row->added[i].key) && !is_vector(e, row, row->added[i].key))
 			add_member(b, row->added[i].key, row->added[i].raw);
 	add_vector(e, b, row);
 	(void)df_buf_addz(b, "}\n");
@@ -286,7 +295,8 @@ static void add_base64(struct df_buf *b, struct df_str s)
 
 static void add_reason(struct df_buf *b, const struct df_doc *doc, uint32_t attempts)
 {
-	(void)df_buf_addz(b, "\"docflume\":{\"source\":");
+	add_key(b, DF_STR(REASON_KEY));
+	(void)df_buf_addz(b, "{\"source\":");
 	(void)df_json_add_string(b, doc->source_name);
 	(void)df_buf_addf(b, ",\"offset\":%llu,\"stage\":", (unsigned long long)doc->offset);
 	(void)df_json_add_string(b, df_str_from(doc->stage ? doc->stage : "input"));
@@ -298,16 +308,14 @@ static void add_reason(struct df_buf *b, const struct df_doc *doc, uint32_t atte
 static enum df_err emit_reject(struct df_emit *e, const struct df_doc *doc, uint32_t attempts, struct df_fail *fail)
 {
 	struct df_buf *b = begin(e, DF_OUTPUT_REJECTS);
-	if (doc->n_field) {
-		(void)df_buf_add_str(b, open_object(doc->raw));
-		(void)df_buf_addc(b, ',');
-	} else {
-		(void)df_buf_addc(b, '{');
-		if (doc->raw.n && doc->raw.n <= DF_RAW_REJECT_BYTES) {
-			(void)df_buf_addz(b, "\"raw_base64\":\"");
-			add_base64(b, doc->raw);
-			(void)df_buf_addz(b, "\",");
-		}
+	(void)df_buf_addc(b, '{');
+	for (size_t i = 0; i < doc->n_field; i++) /* rejected again: the newest reason counts */
+		if (!df_str_is(doc->field[i].key, REASON_KEY))
+			add_member(b, doc->field[i].key, doc->field[i].raw);
+	if (doc->n_field == 0 && doc->raw.n && doc->raw.n <= DF_RAW_REJECT_BYTES) {
+		(void)df_buf_addz(b, "\"raw_base64\":\"");
+		add_base64(b, doc->raw);
+		(void)df_buf_addc(b, '"');
 	}
 	add_reason(b, doc, attempts);
 	return row_done(e, DF_OUTPUT_REJECTS, fail);
@@ -324,7 +332,7 @@ enum df_err df_emit_batch(struct df_emit *e, const struct df_batch *batch, uint3
 		rows++;
 		if (e->config.want[DF_OUTPUT_JSONL]) {
 			struct df_buf *b = begin(e, DF_OUTPUT_JSONL);
-			if (can_splice(row))
+			if (can_splice(e, row))
 				splice(e, b, row);
 			else
 				write_members(e, b, row);
