@@ -194,7 +194,7 @@ static void note_usage(struct df_supervisor *s, const struct child *c, const str
 	uint64_t us = (uint64_t)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) * 1000000U +
 		      (uint64_t)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
 	s->stats[s->n_stats++] =
-		(struct df_process_stats){c->role, c->number, (uint64_t)u->ru_maxrss * 1024, us * 1000};
+		(struct df_process_stats){c->role, c->number, atomic_load(&c->slot->peak_rss_bytes), us * 1000};
 }
 
 bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit)

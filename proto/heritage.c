@@ -4,10 +4,12 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -198,4 +200,29 @@ void df_slot_end(struct df_slot *s)
 	atomic_fetch_add(&s->seq, 1);
 	atomic_store(&s->computing, 0);
 	atomic_fetch_add(&s->seq, 1);
+}
+
+/* VmHWM of /proc/self/status, in bytes; 0 when it cannot be read. */
+static uint64_t peak_rss(void)
+{
+	char text[4096];
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	(void)close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	const char *at = strstr(text, "VmHWM:");
+	return at ? strtoull(at + 6, NULL, 10) * 1024 : 0;
+}
+
+void df_slot_note_memory(struct df_slot *s, uint64_t now_ns)
+{
+	static atomic_uint_fast64_t next_ns;
+	if (now_ns < atomic_load(&next_ns))
+		return;
+	atomic_store(&next_ns, now_ns + 100 * DF_MS);
+	atomic_store(&s->peak_rss_bytes, peak_rss());
 }

@@ -63,6 +63,7 @@ struct df_slot {
 	atomic_uint_fast64_t n_record; /* of the batch */
 	atomic_uint_fast64_t alone;    /* one record, alone in its lease */
 	atomic_uint_fast64_t since_ns; /* CLOCK_MONOTONIC */
+	atomic_uint_fast64_t peak_rss_bytes; /* of the child since its exec; see df_slot_note_memory */
 };
 
 enum df_err df_slot_create(struct df_slot **ret_slot, int *ret_fd, struct df_fail *fail) DF_MUST_CHECK;
@@ -72,5 +73,9 @@ void df_slot_unmap(struct df_slot **slot);
 void df_slot_begin(struct df_slot *s, uint64_t lease, struct df_record_id first, uint64_t n_record, bool alone,
 		   uint64_t now_ns);
 void df_slot_end(struct df_slot *s);
+
+/* Note the calling process's peak resident memory, at most every 100 ms. The parent's rusage of a child will not do: it counts what the
+ * parent's memory was when the child was started. */
+void df_slot_note_memory(struct df_slot *s, uint64_t now_ns);
 
 #endif

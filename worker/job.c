@@ -406,6 +406,7 @@ enum df_err df_job_run(struct df_job *j, const struct df_msg *msg, struct df_blo
 	df_counters_add(&j->counters, "bytes_in", bytes);
 	df_counters_add(&j->counters, "busy_ns", df_clock_mono(&df_clock_real) - start);
 	df_pipeline_run_times(j->pipeline, &j->counters);
+	df_slot_note_memory(j->config.slot, df_clock_mono(&df_clock_real));
 	return send_result(j, true);
 }
 

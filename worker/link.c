@@ -2,7 +2,6 @@
 /* link: connect outwards, say HELLO each second, listen to notices. */
 #include "worker/link.h"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -46,11 +45,10 @@ void df_worker_link_close(struct df_worker_link *l)
 
 void df_worker_link_hello(struct df_worker_link *l, uint64_t now_ns, uint64_t sent, uint32_t held)
 {
-	struct rusage usage = {0};
 	atomic_fetch_add(&l->slot->alive, 1);
 	if (now_ns < l->next_hello_ns)
 		return;
-	(void)getrusage(RUSAGE_SELF, &usage);
+	df_slot_note_memory(l->slot, now_ns);
 	struct df_msg msg = {.type = DF_MSG_HELLO, .epoch = l->h->epoch, .lane = l->h->lane};
 	msg.hello = (struct df_hello){
 		.nonce = l->h->nonce,
@@ -59,7 +57,7 @@ void df_worker_link_hello(struct df_worker_link *l, uint64_t now_ns, uint64_t se
 		.seq = l->seq,
 		.sent = sent,
 		.held = held,
-		.peak_rss_bytes = (uint64_t)usage.ru_maxrss * 1024,
+		.peak_rss_bytes = atomic_load(&l->slot->peak_rss_bytes),
 	};
 	df_buf_reset(&l->header);
 	if (df_msg_pack(&msg, &l->header) != DF_OK ||

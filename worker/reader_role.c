@@ -102,6 +102,7 @@ static enum df_err end_source(struct reading *r, enum df_err code, const char *m
 {
 	struct df_reader_stats stats = {0};
 	enum df_err err = flush(r);
+	df_slot_note_memory(r->link.slot, df_clock_mono(&df_clock_real));
 	if (r->reader)
 		df_reader_stats(r->reader, &stats);
 	struct df_msg msg = {.type = DF_MSG_SOURCE_END, .epoch = r->link.h->epoch, .lane = r->link.h->lane};
