@@ -303,6 +303,8 @@ static enum df_err top_level(struct reader *r, struct fy_node *root)
 		bool text = df_str_is(key, "pipeline"), list = df_str_is(key, "stages");
 		if ((text || list) && r->file->pipeline.n_stage)
 			return bad(r, key_node, "both 'pipeline' and 'stages'; give one of them");
+		if (text && value && fy_node_is_sequence(value))
+			return bad(r, value, "'pipeline' is one text; a list of stages goes under 'stages'");
 		if (text)
 			DF_TRY(pipeline_text(r, key_node, value));
 		else if (list)
