@@ -21,7 +21,7 @@ class Result:
         self.code, self.out, self.err = code, out, err
 
     def rows(self):
-        return [json.loads(line) for line in self.out.splitlines()]
+        return [json.loads(line) for line in self.out.split("\n") if line]
 
     def ids(self):
         return [row["id"] for row in self.rows()]
