@@ -315,11 +315,10 @@ static void kill_somebody(struct spine *s, bool crashed)
 		if (p->alive && world_once_in(s->world, ++n))
 			chosen = p;
 	/* when records are counted, a source that ends early moves skip and limit of those behind it */
-	if (!chosen || (s->world->sequential && chosen->reading && s->reader_kills[chosen->msg.read.source] >= 2))
+	if (!chosen || (s->world->sequential && chosen->role == DF_ROLE_READER && s->n_reader_kill >= 2))
 		return;
 	s->n_kill++;
-	if (chosen->reading)
-		s->reader_kills[chosen->msg.read.source]++;
+	s->n_reader_kill += chosen->role == DF_ROLE_READER;
 	/* a crash outside of any document: in the machinery itself */
 	peer_die(chosen, crashed ? SIGABRT : SIGKILL, crashed && !chosen->batch, s->now_ns);
 }
@@ -371,6 +370,8 @@ enum spine_end spine_live(struct spine *s)
 	if (spine_open(s) == DF_OK) {
 		if (s->recovered.finished) {
 			end = SPINE_DONE;
+			s->faults.lose_disk =
+				false; /* its end was written, perhaps not synced: lost, it is only ended again */
 		} else {
 			begin(s);
 			end = loop(s);

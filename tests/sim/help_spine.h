@@ -48,7 +48,7 @@ struct spine {
 	uint32_t n_kill;
 	struct df_fail fail;
 	struct df_control_stats stats;
-	uint32_t *reader_kills; /* of each source, all epochs: a stranger's kills of its reader */
+	uint32_t n_reader_kill; /* readers that strangers killed, all epochs */
 };
 
 /* Live one epoch and end it. */

@@ -89,7 +89,7 @@ static bool may_end_early(const struct spine *s, uint32_t i, const struct df_sou
 {
 	const struct world_source *src = &s->world->source[i];
 	if (src->ending == END_WELL)
-		return state && state->err == DF_ERR_CHILD && s->reader_kills[i] >= 3;
+		return state && state->err == DF_ERR_CHILD && s->n_reader_kill >= 3;
 	return state && state->err != DF_OK;
 }
 
@@ -257,11 +257,10 @@ static const char *const end_word[] = {"done", "stopped", "failed", "crashed", "
 static void run_seed(uint64_t seed)
 {
 	struct world w;
-	uint32_t kills[64] = {0};
 	enum spine_end end = SPINE_CRASHED;
 	now_failing = seed;
 	world_init(&w, seed);
-	struct spine s = {.world = &w, .disk = sim_create(seed), .reader_kills = kills};
+	struct spine s = {.world = &w, .disk = sim_create(seed)};
 	s.io = sim_io(s.disk);
 	for (uint32_t epoch = 0; end != SPINE_DONE; epoch++) {
 		s.faults = some_faults(&w, epoch);
