@@ -13,10 +13,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/exit.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -29,6 +31,10 @@
 #include "coordinator/wire.h"
 
 #define GRACE_NS (30 * DF_SEC)
+#define SINK_GRACE_MS 5000 /* for the sink to come to an end of what it writes, when the run has not ended by itself */
+#define READERS_MAX 8
+#define DESCRIPTORS_OWN 64
+#define DESCRIPTORS_PER_CHILD 8 /* measured: 7 */
 
 struct run {
 	const struct df_run_options *options;
@@ -46,7 +52,8 @@ struct run {
 	uint32_t n_child;
 	int signal_fd;
 	uint64_t start_ns, next_notice_ns;
-	bool second_signal;
+	uint64_t stop_ns;   /* of the first signal; 0: none yet */
+	bool second_signal; /* or a first one whose grace has gone by twice */
 };
 
 /* ------------------------------------------------------------------ effects of the state machine */
@@ -109,6 +116,7 @@ static enum df_err plan(struct run *r, struct df_fail *fail)
 	enum df_err err = df_dataset_open(&spec, &r->dataset, fail);
 	free(operand);
 	DF_TRY(err);
+	(void)malloc_trim(0); /* listing 100,000 files takes 20 MB that nothing needs again */
 	err = df_grid_init(&r->grid, o->cell_size);
 	for (size_t i = 0; err == DF_OK && i < r->dataset.n_source; i++)
 		err = df_grid_add(&r->grid, (enum df_source_kind)r->dataset.source[i].kind,
@@ -206,9 +214,9 @@ static enum df_err start(struct run *r, struct df_fail *fail)
 		.effects = {effect_send, effect_order, effect_spawn, effect_kill, effect_close_lane, r},
 		.epoch = r->outputs.recovered.epoch,
 		.n_worker = n_worker,
-		.n_reader_max = n_worker < 2       ? 1
-				: n_worker / 2 > 8 ? 8
-						   : n_worker / 2,
+		.n_reader_max = n_worker < 2                 ? 1
+				: n_worker / 2 > READERS_MAX ? READERS_MAX
+							     : n_worker / 2,
 		.ordered = o->keep_order,
 		.sequential = o->skip > 0 || o->limit >= 0,
 		.skip = (uint64_t)o->skip,
@@ -229,11 +237,11 @@ static void take_signals(struct run *r, uint64_t now_ns)
 	while (read(r->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		if (info.ssi_signo == SIGCHLD)
 			continue;
-		static int asked;
-		if (asked++) {
+		if (r->stop_ns) {
 			r->second_signal = true;
 			return;
 		}
+		r->stop_ns = now_ns;
 		df_control_stop(r->control, info.ssi_signo == SIGINT ? "interrupted" : "asked to stop", now_ns);
 		df_wire_notice(&r->wire, r->heritage.epoch, DF_STATE_DRAIN);
 	}
@@ -294,6 +302,9 @@ static enum df_err loop(struct run *r)
 		take_messages(r, r->wire.control, now);
 		take_messages(r, r->wire.bulk, now);
 		df_control_tick(r->control, now);
+		/* control gave the sink the order to finish; a sink that cannot write (nobody reads stdout) must not hold us for ever */
+		if (r->stop_ns && now > r->stop_ns + 2 * GRACE_NS)
+			r->second_signal = true;
 		if (now >= r->next_notice_ns) {
 			df_wire_notice(&r->wire, r->heritage.epoch, DF_STATE_RUN);
 			r->next_notice_ns = now + DF_HELLO_MS * DF_MS;
@@ -371,9 +382,25 @@ static enum df_err block_signals(struct run *r, struct df_fail *fail)
 	return r->signal_fd < 0 ? df_fail_errno(fail, "cannot watch for signals") : DF_OK;
 }
 
+/* libzmq ends the process when accept() or an eventfd finds no descriptor: make sure of them before it is asked. */
+static enum df_err provide_descriptors(const struct df_run_options *o, struct df_fail *fail)
+{
+	struct rlimit limit;
+	rlim_t need = DESCRIPTORS_OWN + ((rlim_t)o->jobs + READERS_MAX) * DESCRIPTORS_PER_CHILD;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
+		return DF_OK;
+	limit.rlim_cur = limit.rlim_max < need ? limit.rlim_max : need;
+	if (limit.rlim_cur < need || setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return df_fail(fail, DF_ERR_LIMIT,
+			       "%lld workers need %llu open files, and the limit is %llu: raise it (ulimit -n) or use fewer (-j)",
+			       (long long)o->jobs, (unsigned long long)need, (unsigned long long)limit.rlim_max);
+	return DF_OK;
+}
+
 static enum df_err prepare(struct run *r, struct df_fail *fail)
 {
 	DF_TRY(block_signals(r, fail));
+	DF_TRY(provide_descriptors(r->options, fail));
 	DF_TRY(plan(r, fail));
 	DF_TRY(df_outputs_open(&r->outputs, r->options, &r->dataset, fail));
 	return recover(r, fail);
@@ -391,6 +418,19 @@ static enum df_err announce(struct run *r, struct df_fail *fail)
 	DF_TRY(df_report_json(&report, "running", fail));
 	r->outputs.announced = true;
 	return DF_OK;
+}
+
+/* The sink thread cannot be stopped and its memory not be read: the counts stay untold, run.json stays "running", and
+ * the journal knows what was committed. */
+static _Noreturn void leave_at_once(struct run *r, enum df_err err, const struct df_fail *fail)
+{
+	if (df_control_outcome(r->control) == DF_OUTCOME_FAILED)
+		err = (fail = df_control_fail(r->control))->code;
+	if (err != DF_OK)
+		df_error("%s", fail->msg);
+	df_warn("stopped in the middle of writing: nobody takes the output");
+	df_wire_remove_dir(&r->wire);
+	_exit(err == DF_OK ? DF_EXIT_STOPPED : DF_EXIT_FATAL);
 }
 
 int df_coordinator_run(const struct df_run_options *options)
@@ -421,8 +461,8 @@ int df_coordinator_run(const struct df_run_options *options)
 	}
 	df_progress_end(&r.progress);
 	end_children(&r);
-	if (r.sink)
-		df_sink_thread_join(r.sink);
+	if (r.sink && !df_sink_thread_join(r.sink, r.second_signal ? SINK_GRACE_MS / 5 : SINK_GRACE_MS))
+		leave_at_once(&r, err, &fail);
 	int code = tell(&r, err, &fail);
 	release(&r);
 	return code;

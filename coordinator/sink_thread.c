@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -20,6 +22,7 @@ struct df_sink_thread {
 	struct df_socket *results;
 	struct df_queue *orders, *events;
 	atomic_bool quit;
+	int ended_fd; /* raised when the thread leaves */
 	bool running;
 };
 
@@ -81,6 +84,7 @@ static void *run(void *self)
 		df_sink_tick(t->sink, df_clock_mono(&df_clock_real));
 	}
 	df_frames_free(&frames);
+	(void)eventfd_write(t->ended_fd, 1); /* cannot fail: the counter is far from its end */
 	return NULL;
 }
 
@@ -97,7 +101,8 @@ enum df_err df_sink_thread_start(const struct df_sink_config *config, const uint
 	t->store = config->store;
 	t->results = results;
 	t->events = events;
-	enum df_err err = df_queue_create(sizeof(struct df_order), &t->orders);
+	t->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	enum df_err err = t->ended_fd < 0 ? DF_ERR_LIMIT : df_queue_create(sizeof(struct df_order), &t->orders);
 	if (err == DF_OK)
 		err = df_sink_create(&own, n_cell, n_source, recovered, &t->sink);
 	if (err == DF_OK && pthread_create(&t->thread, NULL, run, t) != 0)
@@ -117,16 +122,27 @@ void df_sink_thread_order(struct df_sink_thread *t, const struct df_order *order
 	df_queue_put(t->orders, order);
 }
 
-void df_sink_thread_join(struct df_sink_thread *t)
+bool df_sink_thread_join(struct df_sink_thread *t, int timeout_ms)
 {
 	static const struct df_order nudge = {.type = DF_ORDER_HELLO}; /* of no lane: only wakes the thread */
+	struct df_wait ended = {.fd = t->ended_fd};
+	uint64_t deadline = df_clock_mono(&df_clock_real) + (uint64_t)timeout_ms * DF_MS;
 	if (!t->running)
-		return;
+		return true;
 	atomic_store(&t->quit, true);
 	df_queue_put(t->orders, &nudge);
+	while (!ended.ready) {
+		uint64_t now = df_clock_mono(&df_clock_real);
+		if (timeout_ms >= 0 && now >= deadline)
+			return false;
+		int left_ms = timeout_ms < 0 ? -1 : (int)((deadline - now + DF_MS - 1) / DF_MS);
+		if (df_wait(&ended, 1, left_ms) != DF_OK)
+			break;
+	}
 	(void)pthread_join(t->thread, NULL);
 	t->running = false;
 	df_socket_close(&t->results);
+	return true;
 }
 
 struct df_sink *df_sink_thread_sink(struct df_sink_thread *t)
@@ -140,11 +156,13 @@ void df_sink_thread_destroy(struct df_sink_thread **thread)
 	struct df_order order;
 	if (!t)
 		return;
-	df_sink_thread_join(t);
+	(void)df_sink_thread_join(t, -1);
 	while (t->orders && df_queue_take(t->orders, &order))
 		free((char *)(uintptr_t)order.source.message.p);
 	df_sink_destroy(&t->sink);
 	df_queue_destroy(&t->orders);
+	if (t->ended_fd >= 0)
+		(void)close(t->ended_fd);
 	free(t);
 	*thread = NULL;
 }

@@ -17,8 +17,9 @@ enum df_err df_sink_thread_start(const struct df_sink_config *config, const uint
 				 struct df_queue *events, struct df_sink_thread **ret_thread,
 				 struct df_fail *fail) DF_MUST_CHECK;
 void df_sink_thread_order(struct df_sink_thread *t, const struct df_order *order);
-/* Asks the thread to end (whatever its state), waits for it, closes the socket. The sink may then be read. */
-void df_sink_thread_join(struct df_sink_thread *t);
+/* Asks the thread to end (whatever its state), waits for it, closes the socket. The sink may then be read. False: it did not end
+ * within timeout_ms (below 0: no limit), since it writes to a stdout that nobody reads; then only _exit() is left. */
+bool df_sink_thread_join(struct df_sink_thread *t, int timeout_ms);
 struct df_sink *df_sink_thread_sink(struct df_sink_thread *t);
 void df_sink_thread_destroy(struct df_sink_thread **t);
 

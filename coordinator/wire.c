@@ -70,6 +70,13 @@ static void remove_dir(const char *path)
 	(void)rmdir(path);
 }
 
+void df_wire_remove_dir(struct df_wire *w)
+{
+	if (w->dir[0])
+		remove_dir(w->dir);
+	w->dir[0] = '\0';
+}
+
 void df_wire_close(struct df_wire *w)
 {
 	for (size_t i = 0; i < w->n_lane; i++)
@@ -81,8 +88,7 @@ void df_wire_close(struct df_wire *w)
 	df_link_close(&w->link);
 	free(w->lane);
 	df_buf_release(&w->header);
-	if (w->dir[0])
-		remove_dir(w->dir);
+	df_wire_remove_dir(w);
 	*w = (struct df_wire){0};
 }
 
