@@ -36,3 +36,8 @@ endif()
 add_library(df_openblas INTERFACE)
 target_link_libraries(df_openblas INTERFACE ${DF_OPENBLAS} Threads::Threads m)
 target_include_directories(df_openblas SYSTEM INTERFACE ${DF_CBLAS_INCLUDE})
+if(DF_OPENBLAS MATCHES "\\.a$")
+  # worker/math/gemm.c names these weakly, and a weak name takes nothing out of an archive: without them an unknown CPU
+  # would stay with the kernels of a Pentium 4.
+  target_link_options(df_openblas INTERFACE LINKER:-u,openblas_get_corename LINKER:-u,openblas_set_num_threads)
+endif()
