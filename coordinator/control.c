@@ -79,6 +79,9 @@ enum df_err df_control_create(const struct df_control_config *config, const stru
 		err = df_intake_create(&c->config, c->dispatch, recovered, &c->intake);
 	for (size_t i = 0; err == DF_OK && i < recovered->n_poison; i++)
 		err = df_dispatch_add_poison(c->dispatch, recovered->poison[i]);
+	for (size_t i = 0; i < recovered->n_source; i++) /* of readers: the intake tells */
+		c->stats.source_errors += recovered->source[i].err != DF_OK &&
+					  config->grid->source[recovered->source[i].source].kind != DF_SOURCE_READER;
 	for (uint32_t i = 0; i < config->grid->n_source; i++)
 		if (config->grid->source[i].kind != DF_SOURCE_READER)
 			c->stats.bytes_total += config->grid->source[i].size_bytes;

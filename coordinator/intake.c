@@ -85,6 +85,7 @@ static enum df_err recover(struct df_intake *in, const struct df_recovered *r)
 			if (!in->config->sequential && complete) {
 				input->progress = ENDED;
 				in->n_ended++;
+				in->source_errors += s->err != DF_OK;
 			}
 		}
 	}

@@ -256,10 +256,12 @@ static struct df_cell_info info_of(const struct source *src, struct df_cells c)
 	return sum;
 }
 
-/* Forget what is written, oldest first. */
+/* Forget what is written, oldest first; an empty ring is given back, since there may be 100,000 sources. */
 static void forget_info(struct df_sink *s, uint32_t source)
 {
 	struct source *src = &s->source[source];
+	if (!src->info)
+		return;
 	while (src->n_info) {
 		uint64_t cell = note_at(src, 0)->cell;
 		bool written = s->config.ordered ? s->cursor.source > source ||
@@ -270,6 +272,9 @@ static void forget_info(struct df_sink *s, uint32_t source)
 		src->info_first++;
 		src->n_info--;
 	}
+	free(src->info);
+	src->info = NULL;
+	src->cap_info = 0;
 }
 
 static enum df_err add_totals(struct df_sink *s, const struct df_staged *r)
@@ -312,6 +317,8 @@ static bool write_result(struct df_sink *s, struct df_staged *r)
 				(struct df_commit_cells){r->cells[i], info_of(&s->source[r->cells[i].source], r->cells[i])};
 	}
 	ok = ok && check(s, add_totals(s, r), "count");
+	for (size_t i = 0; i < r->n_cells && !s->config.ordered; i++) /* else when the cursor has passed them */
+		forget_info(s, r->cells[i].source);
 	df_staged_destroy(&s->staging, &r);
 	return ok;
 }
