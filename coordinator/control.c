@@ -33,7 +33,7 @@ struct df_control {
 	struct df_fail fail;
 	struct df_control_stats stats;
 	struct df_arena scratch;
-	bool retry_soon; /* a send met a full or unconnected lane */
+	bool retry_soon;                 /* a send met a full or unconnected lane */
 	struct df_source_state *closing; /* plain sources that failed while leases still have cells of them */
 	size_t n_closing, cap_closing;
 };
@@ -119,7 +119,9 @@ static void spawn(struct df_control *c, enum df_role role, uint64_t now_ns)
 	struct df_fail fail;
 	uint64_t lane = df_lane_id(c->config.epoch, ++c->next_lane);
 	if (c->next_lane >= 1U << 20) {
-		(void)df_fail(&fail, DF_ERR_LIMIT, "a million workers were started in one life of the coordinator; start the same command again");
+		(void)df_fail(
+			&fail, DF_ERR_LIMIT,
+			"a million workers were started in one life of the coordinator; start the same command again");
 		fail_run(c, &fail);
 		return;
 	}
@@ -382,7 +384,8 @@ static void give_up_if_barren(struct df_control *c, const struct df_peer *p)
 	if (c->barren < DF_SPAWN_FAILURES_MAX + c->config.n_worker)
 		return;
 	(void)df_fail(&fail, DF_ERR_CHILD,
-		      "%u %s processes in a row died before they finished anything (the last exit code was %d); see the messages above",
+		      "%u %s processes in a row died before they finished anything (the last exit code was %d); see "
+		      "the messages above",
 		      c->barren, df_peer_word(p->role), p->exit_code);
 	fail_run(c, &fail);
 }
@@ -397,12 +400,14 @@ static void on_fenced(struct df_control *c, uint64_t lane, uint64_t now_ns)
 	if (gone.role == DF_ROLE_WORKER) {
 		bool poisoned = false;
 		struct df_record_id record = {0};
-		if (!check(c, df_dispatch_retire(c->dispatch, lane, &gone.blame, &poisoned, &record), "take back leases"))
+		if (!check(c, df_dispatch_retire(c->dispatch, lane, &gone.blame, &poisoned, &record),
+			   "take back leases"))
 			return;
 		if (poisoned) {
 			c->stats.poisoned++;
 			df_warn("the record at byte %llu of '%s' ended %d workers; it will be rejected",
-				(unsigned long long)record.offset, c->config.dataset->source[record.source].name, DF_STRIKES_MAX);
+				(unsigned long long)record.offset, c->config.dataset->source[record.source].name,
+				DF_STRIKES_MAX);
 			order(c, (struct df_order){.type = DF_ORDER_POISON, .record = record});
 		}
 	} else {
@@ -436,7 +441,8 @@ static void fail_source(struct df_control *c, uint32_t source, enum df_err err, 
 		c->closing = p;
 		c->cap_closing = cap;
 	}
-	struct df_source_state state = {source, true, err, g->source[source].n_cell, {df_str_dup(df_str_from(why)), strlen(why)}};
+	struct df_source_state state = {
+		source, true, err, g->source[source].n_cell, {df_str_dup(df_str_from(why)), strlen(why)}};
 	c->closing[c->n_closing++] = state;
 }
 
@@ -446,7 +452,8 @@ static void on_failed(struct df_control *c, const struct df_event *e)
 	uint32_t attempts = 0;
 	const char *why = e->message ? e->message : df_err_name(e->err);
 	struct df_grid *g = c->config.grid;
-	bool of_source = is_source_error(e->err) && e->source < g->n_source && g->source[e->source].kind != DF_SOURCE_READER;
+	bool of_source =
+		is_source_error(e->err) && e->source < g->n_source && g->source[e->source].kind != DF_SOURCE_READER;
 	if (of_source && !g->source[e->source].failed)
 		fail_source(c, e->source, e->err, why);
 	enum df_err err = df_dispatch_failed(c->dispatch, e->lane, e->lease, !of_source, &attempts);

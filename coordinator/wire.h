@@ -27,7 +27,7 @@ struct df_wire {
 };
 
 enum df_err df_wire_open(struct df_wire *w, uint32_t n_lane_max, struct df_fail *fail) DF_MUST_CHECK;
-void df_wire_close(struct df_wire *w); /* removes the directory; accepts a zeroed struct */
+void df_wire_close(struct df_wire *w);      /* removes the directory; accepts a zeroed struct */
 void df_wire_remove_dir(struct df_wire *w); /* for a process that ends without closing */
 
 /* name: "control", "bulk", "notices", "results"; into out. */

@@ -59,10 +59,10 @@ struct df_slot {
 	atomic_uint_fast64_t computing; /* 1 between begin and end */
 	atomic_uint_fast64_t lease;
 	atomic_uint_fast64_t source;
-	atomic_uint_fast64_t offset;   /* of the first record in work */
-	atomic_uint_fast64_t n_record; /* of the batch */
-	atomic_uint_fast64_t alone;    /* one record, alone in its lease */
-	atomic_uint_fast64_t since_ns; /* CLOCK_MONOTONIC */
+	atomic_uint_fast64_t offset;         /* of the first record in work */
+	atomic_uint_fast64_t n_record;       /* of the batch */
+	atomic_uint_fast64_t alone;          /* one record, alone in its lease */
+	atomic_uint_fast64_t since_ns;       /* CLOCK_MONOTONIC */
 	atomic_uint_fast64_t peak_rss_bytes; /* of the child since its exec; see df_slot_note_memory */
 };
 

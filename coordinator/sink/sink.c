@@ -19,7 +19,7 @@
 
 struct lane {
 	uint64_t id;
-	uint64_t got;	 /* last parts received */
+	uint64_t got;    /* last parts received */
 	uint64_t expect; /* as the last HELLO said */
 	bool check, fencing;
 	uint32_t gaps; /* HELLOs in a row that found fewer results than were sent */
@@ -32,12 +32,12 @@ struct cell_note {
 };
 
 struct source {
-	struct df_cellset taken;  /* in this epoch or an earlier one */
-	struct df_cellset before; /* ordered: committed by earlier epochs, never written again */
-	uint64_t n_cell;	  /* UINT64_MAX: unknown yet */
-	bool plain;		  /* a file on disk: n_cell is known from the first */
-	bool failed;		  /* a source error: plain cells that are not taken by now never come */
-	struct cell_note *info;	  /* of reader's cells not yet written, rising by cell: a ring */
+	struct df_cellset taken;               /* in this epoch or an earlier one */
+	struct df_cellset before;              /* ordered: committed by earlier epochs, never written again */
+	uint64_t n_cell;                       /* UINT64_MAX: unknown yet */
+	bool plain;                            /* a file on disk: n_cell is known from the first */
+	bool failed;                           /* a source error: plain cells that are not taken by now never come */
+	struct cell_note *info;                /* of reader's cells not yet written, rising by cell: a ring */
 	uint64_t info_first, n_info, cap_info; /* cap_info is a power of two */
 };
 
@@ -55,7 +55,7 @@ struct df_sink {
 	struct df_staging staging;
 	struct df_staged *staged;  /* incomplete results */
 	struct df_staged *waiting; /* ordered: complete ones, by first cell */
-	struct df_cells cursor;	   /* ordered: the next cell to write */
+	struct df_cells cursor;    /* ordered: the next cell to write */
 	struct cells_list batch, in_flight;
 	struct df_map totals;
 	struct df_source_state *note; /* source states for the next commit */
@@ -92,7 +92,8 @@ static void fatal(struct df_sink *s, const struct df_fail *fail)
 	if (s->over)
 		return;
 	s->over = true;
-	emit(s, (struct df_event){.type = DF_EVENT_FATAL, .err = fail->code, .message = df_str_dup(df_str_from(fail->msg))});
+	emit(s, (struct df_event){
+			.type = DF_EVENT_FATAL, .err = fail->code, .message = df_str_dup(df_str_from(fail->msg))});
 }
 
 static bool check(struct df_sink *s, enum df_err err, const char *what)
@@ -144,7 +145,8 @@ enum df_err df_sink_create(const struct df_sink_config *config, const uint64_t *
 	s->config = *config;
 	df_map_init(&s->totals, 1U << 20);
 	df_arena_init(&s->scratch, 64U << 20, 1U << 20);
-	df_staging_init(&s->staging, config->ordered ? DF_ORDER_WINDOW_BYTES : DF_STAGED_BYTES_MAX, config->spill_dirfd);
+	df_staging_init(&s->staging, config->ordered ? DF_ORDER_WINDOW_BYTES : DF_STAGED_BYTES_MAX,
+			config->spill_dirfd);
 	s->source = calloc(n_source ? n_source : 1, sizeof(*s->source));
 	enum df_err err = s->source ? DF_OK : DF_ERR_NOMEM;
 	if (err == DF_OK) {
@@ -311,10 +313,11 @@ static bool write_result(struct df_sink *s, struct df_staged *r)
 	if (ok && s->batch.n == 0)
 		s->batch_since_ns = s->now_ns;
 	for (size_t i = 0; ok && i < r->n_cells; i++) {
-		ok = check(s, room((void **)&s->batch.item, s->batch.n, &s->batch.cap, sizeof(*s->batch.item)), "note cells");
+		ok = check(s, room((void **)&s->batch.item, s->batch.n, &s->batch.cap, sizeof(*s->batch.item)),
+			   "note cells");
 		if (ok)
-			s->batch.item[s->batch.n++] =
-				(struct df_commit_cells){r->cells[i], info_of(&s->source[r->cells[i].source], r->cells[i])};
+			s->batch.item[s->batch.n++] = (struct df_commit_cells){
+				r->cells[i], info_of(&s->source[r->cells[i].source], r->cells[i])};
 	}
 	ok = ok && check(s, add_totals(s, r), "count");
 	for (size_t i = 0; i < r->n_cells && !s->config.ordered; i++) /* else when the cursor has passed them */
@@ -438,7 +441,8 @@ static bool any_taken(const struct df_sink *s, const struct df_staged *r, bool *
 static void drop_doubled(struct df_sink *s, struct df_staged *r, bool all)
 {
 	struct df_fail fail;
-	struct df_event seen = {.type = DF_EVENT_SEEN, .lane = r->lane, .lease = r->lease, .busy_ns = total(r, "busy_ns")};
+	struct df_event seen = {
+		.type = DF_EVENT_SEEN, .lane = r->lane, .lease = r->lease, .busy_ns = total(r, "busy_ns")};
 	struct df_cells c = r->cells[0];
 	s->stats.doubled++;
 	df_staged_destroy(&s->staging, &r);
@@ -446,7 +450,8 @@ static void drop_doubled(struct df_sink *s, struct df_staged *r, bool all)
 		emit(s, seen);
 		return;
 	}
-	(void)df_fail(&fail, DF_ERR_BUG, "a result has cells that were taken before and others that were not (input %u, cell %llu)",
+	(void)df_fail(&fail, DF_ERR_BUG,
+		      "a result has cells that were taken before and others that were not (input %u, cell %llu)",
 		      c.source, (unsigned long long)c.first);
 	fatal(s, &fail);
 }
@@ -471,7 +476,8 @@ static void take(struct df_sink *s, struct df_staged *r)
 		return;
 	}
 	for (size_t i = 0; i < r->n_cells; i++)
-		if (!check(s, df_cellset_add(&s->source[r->cells[i].source].taken, r->cells[i].first, r->cells[i].n, NULL),
+		if (!check(s,
+			   df_cellset_add(&s->source[r->cells[i].source].taken, r->cells[i].first, r->cells[i].n, NULL),
 			   "note cells"))
 			break;
 	struct df_event seen = {.type = DF_EVENT_SEEN,
@@ -568,7 +574,8 @@ void df_sink_on_message(struct df_sink *s, struct df_frames *frames)
 		if (*at)
 			drop_staged(s, at);
 		s->stats.malformed++;
-		emit(s, (struct df_event){.type = DF_EVENT_GAP, .lane = msg.lane}); /* a lane that talks nonsense is retired */
+		emit(s, (struct df_event){.type = DF_EVENT_GAP,
+					  .lane = msg.lane}); /* a lane that talks nonsense is retired */
 	}
 }
 
@@ -710,8 +717,7 @@ static void begin_commit(struct df_sink *s)
 	for (size_t i = 0; i < s->totals.n_slot; i++)
 		if (s->totals.slots[i].key.p)
 			counter[n++] = (struct df_counter){s->totals.slots[i].key, s->totals.slots[i].value};
-	struct df_commit commit = {s->batch.item, s->batch.n,  counter,	 n,
-				   s->poison,	  s->n_poison, s->note, s->n_note};
+	struct df_commit commit = {s->batch.item, s->batch.n, counter, n, s->poison, s->n_poison, s->note, s->n_note};
 	if (df_store_commit(s->config.store, &commit, &fail) != DF_OK) {
 		fatal(s, &fail);
 		return;
@@ -747,7 +753,8 @@ static void reap(struct df_sink *s)
 static bool nothing_missing(const struct df_sink *s, struct df_fail *fail)
 {
 	if (s->waiting) {
-		(void)df_fail(fail, DF_ERR_BUG, "the run was called complete, but results of input %u wait for cells before them",
+		(void)df_fail(fail, DF_ERR_BUG,
+			      "the run was called complete, but results of input %u wait for cells before them",
 			      s->waiting->cells[0].source);
 		return false;
 	}
@@ -756,7 +763,8 @@ static bool nothing_missing(const struct df_sink *s, struct df_fail *fail)
 		uint64_t n_written = src->taken.n_set;
 		if (src->failed || n_written == src->n_cell)
 			continue;
-		(void)df_fail(fail, DF_ERR_BUG, "the run was called complete, but input %u has %llu cells with results of %llu", i,
+		(void)df_fail(fail, DF_ERR_BUG,
+			      "the run was called complete, but input %u has %llu cells with results of %llu", i,
 			      (unsigned long long)n_written, (unsigned long long)src->n_cell);
 		return false;
 	}
