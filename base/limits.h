@@ -15,7 +15,7 @@
 #define DF_LEASE_TARGET_MS 150        /* a lease is sized to this much work */
 #define DF_LEASE_BYTES_MAX (2U << 20) /* input bytes of one lease; a single larger cell may pass it */
 #define DF_LEASE_CELLS_MAX 4096
-#define DF_LEASE_SEGMENTS_MAX 512 /* pieces of different sources in one lease */
+#define DF_LEASE_SEGMENTS_MAX 400 /* pieces of different sources in one lease: with paths of 4 KB each they fit a header */
 #define DF_LANE_CREDITS 2         /* leases a lane may hold */
 #define DF_STRIKES_MAX 3          /* deaths of a record that is alone before it is poisoned */
 #define DF_POISON_PER_LEASE 256
