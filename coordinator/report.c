@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/exit.h"
@@ -49,6 +50,43 @@ static void add_count(struct df_buf *b, const char *before, uint64_t n, const ch
 	(void)df_buf_addf(b, "%s%s%s", before, df_human_count(n, z), after);
 }
 
+/* Stages of one name share their counters. */
+static bool earlier(const struct df_pipeline *p, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (df_str_eq(df_pipeline_call_name(&p->stage[k]), df_pipeline_call_name(&p->stage[i])))
+			return true;
+	return false;
+}
+
+/* "time in strip 1.2 s, clean 0.3 s; peak memory 12 MB in the coordinator, 74 MB in a worker" */
+static void add_costs(struct df_buf *b, const struct df_report *r)
+{
+	static const char *const role[] = {[DF_ROLE_WORKER] = "worker", [DF_ROLE_READER] = "reader"};
+	char z[32];
+	struct rusage own = {0};
+	for (size_t i = 0; i < r->options->pipeline->n_stage; i++) {
+		char name[128];
+		struct df_str call = df_pipeline_call_name(&r->options->pipeline->stage[i]);
+		(void)snprintf(name, sizeof(name), "time_ns:%.*s", (int)call.n, call.p);
+		uint64_t *ns = df_map_get(r->totals, df_str_from(name));
+		if (ns && !earlier(r->options->pipeline, i))
+			(void)df_buf_addf(b, "%s" DF_STR_FMT " %s", b->n ? ", " : "time in ", DF_STR_ARG(call),
+					  df_human_time((double)*ns / 1e9, z));
+	}
+	(void)getrusage(RUSAGE_SELF, &own);
+	(void)df_buf_addf(b, "%speak memory %s in the coordinator", b->n ? "; " : "",
+			  df_human_bytes((double)own.ru_maxrss * 1024, z));
+	for (int k = DF_ROLE_WORKER; k <= DF_ROLE_READER; k++) {
+		uint64_t peak = 0;
+		for (size_t i = 0; i < r->n_process; i++)
+			if ((int)r->process[i].role == k && r->process[i].peak_rss_bytes > peak)
+				peak = r->process[i].peak_rss_bytes;
+		if (peak)
+			(void)df_buf_addf(b, ", %s in a %s", df_human_bytes((double)peak, z), role[k]);
+	}
+}
+
 static void closing_lines(const struct df_report *r)
 {
 	struct df_buf b;
@@ -80,7 +118,14 @@ static void closing_lines(const struct df_report *r)
 		(void)df_buf_addf(&b, "; results in '%s'", r->options->out.p);
 	(void)df_buf_addc(&b, '\0');
 	df_info("%s", b.p);
+	df_buf_reset(&b);
+	add_costs(&b, r);
+	(void)df_buf_addc(&b, '\0');
+	df_info("%s", b.p);
 	df_buf_release(&b);
+	if (r->control.source_errors)
+		df_warn("%llu of the inputs could not be read to the end",
+			(unsigned long long)r->control.source_errors);
 	if (r->control.deaths)
 		df_info("%llu processes died and were replaced; %llu leases done again",
 			(unsigned long long)r->control.deaths, (unsigned long long)r->control.redone);
@@ -114,6 +159,14 @@ static int exit_code(const struct df_report *r)
 	}
 }
 
+static bool can_go_on(const struct df_report *r)
+{
+	bool live = false;
+	for (size_t i = 0; i < r->dataset->n_source; i++)
+		live |= r->dataset->source[i].live;
+	return r->outputs->is_dir && !live;
+}
+
 int df_report(const struct df_report *r)
 {
 	int code = exit_code(r);
@@ -128,7 +181,8 @@ int df_report(const struct df_report *r)
 			code = DF_EXIT_FATAL;
 	}
 	if (r->outcome == DF_OUTCOME_STOPPED)
-		df_info("stopped early; the same command goes on from here");
+		df_info(can_go_on(r) ? "stopped early; the same command goes on from here"
+				     : "stopped early; with files as input and -o DIR the same command could go on");
 	if (r->outputs->announced && df_report_json(r, state_word(r->outcome), &fail) != DF_OK) {
 		df_error("%s", fail.msg);
 		code = code == DF_EXIT_OK || code == DF_EXIT_REJECTS ? DF_EXIT_FATAL : code;
@@ -142,6 +196,8 @@ int df_report_finished(struct df_outputs *o)
 	for (size_t i = 0; i < o->recovered.n_counter; i++)
 		if (df_str_is(o->recovered.counter[i].name, "rejected"))
 			rejected = o->recovered.counter[i].value;
+	for (size_t i = 0; i < o->recovered.n_source; i++)
+		rejected += o->recovered.source[i].err != DF_OK;
 	df_info("this run is complete already; nothing to do");
 	return rejected ? DF_EXIT_REJECTS : DF_EXIT_OK;
 }

@@ -409,6 +409,11 @@ static enum df_err prepare(struct run *r, struct df_fail *fail)
 /* run.json says "running" from here on, so that a run that is killed at once is known as what it was. */
 static enum df_err announce(struct run *r, struct df_fail *fail)
 {
+	char z[32];
+	df_debug("%zu inputs of %s in cells of %llu bytes; %u workers to start; pipeline: " DF_STR_FMT,
+		 r->dataset.n_source, df_human_bytes((double)r->dataset.total_bytes, z),
+		 (unsigned long long)r->options->cell_size, (unsigned)r->options->jobs,
+		 DF_STR_ARG(r->options->pipeline_text));
 	struct df_report report = {
 		.options = r->options, .dataset = &r->dataset, .grid = &r->grid, .outputs = &r->outputs};
 	if (r->outputs.is_dir && r->outputs.rundir.aside[0])

@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 
 extern char **environ;
 
@@ -143,6 +144,8 @@ enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritag
 			err = df_fail_errno(fail, "cannot start a worker process");
 		}
 	}
+	if (err == DF_OK)
+		df_debug("%s %u is process %ld", h->role == DF_ROLE_READER ? "reader" : "worker", h->number, (long)pid);
 	if (err == DF_OK)
 		s->child[s->n++] = (struct child){pid, h->lane, (enum df_role)h->role, h->number, slot, slot_fd};
 	else
