@@ -21,6 +21,8 @@
 
 #define FEED_BYTES (256U << 10)
 #define NAME_BYTES_MAX (128U << 10)
+#define PASS_BYTES (8U << 20) /* decompressed bytes, and steps, that may pass without a record before the caller hears of it */
+#define PASS_STEPS 65536U
 
 /* What is being read now: the source itself, or a member of it. */
 struct part {
@@ -239,27 +241,25 @@ static enum df_err member_stream(struct df_reader *r, struct df_stream *content,
 	return DF_OK;
 }
 
-/* The next member that holds documents. */
+/* The next member; opened when it holds documents. */
 static enum df_err next_member(struct df_reader *r, struct df_fail *fail)
 {
-	for (;;) {
-		struct df_member member;
-		struct df_file_kind kind = {DF_FORMAT_AUTO, false, false};
-		DF_TRY(df_archive_next(r->archive, &member, fail));
-		(void)df_file_kind_of(member.name, &kind);
-		enum df_format format = kind.format != DF_FORMAT_AUTO || kind.archive ? kind.format : r->spec.format;
-		if (!member.is_file || format == DF_FORMAT_AUTO) {
-			r->stats.members_skipped += member.name.n && member.name.p[member.name.n - 1] != '/';
-			continue;
-		}
-		r->stats.members++;
-		if (set_name(r, member.name) != DF_OK)
-			return df_fail(fail, DF_ERR_LIMIT, "a member of '%s' has too long a name", r->spec.name);
-		struct df_stream *stream = NULL;
-		DF_TRY(member_stream(r, member.stream, &stream, fail));
-		part_open(r, format, stream, r->stats.bytes_out + r->stats.members - 1);
-		return DF_OK;
+	struct df_member member;
+	struct df_file_kind kind = {DF_FORMAT_AUTO, false, false};
+	DF_TRY(df_archive_next(r->archive, &member, fail));
+	(void)df_file_kind_of(member.name, &kind);
+	enum df_format format = kind.format != DF_FORMAT_AUTO || kind.archive ? kind.format : r->spec.format;
+	if (!member.is_file || format == DF_FORMAT_AUTO) {
+		r->stats.members_skipped += member.name.n && member.name.p[member.name.n - 1] != '/';
+		return DF_OK; /* step() comes again */
 	}
+	r->stats.members++;
+	if (set_name(r, member.name) != DF_OK)
+		return df_fail(fail, DF_ERR_LIMIT, "a member of '%s' has too long a name", r->spec.name);
+	struct df_stream *stream = NULL;
+	DF_TRY(member_stream(r, member.stream, &stream, fail));
+	part_open(r, format, stream, r->stats.bytes_out + r->stats.members - 1);
+	return DF_OK;
 }
 
 /* ------------------------------------------------------------------ records */
@@ -485,7 +485,10 @@ static enum df_err tell_end(const struct df_reader *r, struct df_fail *fail)
 enum df_err df_reader_next_cell(struct df_reader *r, struct df_cell_block *ret_block, struct df_fail *fail)
 {
 	struct df_fail why = {DF_OK, ""};
-	while (!r->ending && !df_cells_full(&r->cells)) {
+	uint64_t far = r->stats.bytes_out + PASS_BYTES;
+	for (unsigned n = 0; !r->ending && !df_cells_full(&r->cells); n++) {
+		if (r->cells.n_record == 0 && (r->stats.bytes_out >= far || n == PASS_STEPS))
+			return df_fail(fail, DF_ERR_AGAIN, "'%s' has had nothing to deliver for a while", r->spec.name);
 		enum df_err err = step(r, &why);
 		if (err == DF_ERR_AGAIN) {
 			if (r->cells.n_record)

@@ -80,7 +80,8 @@ enum df_err df_reader_open(const struct df_reader_spec *spec, struct df_reader *
 void df_reader_close(struct df_reader **reader);
 
 /*
- * DF_OK: a cell. DF_ERR_END: the source (or the limit) is at its end. DF_ERR_AGAIN: live input was silent; call again.
+ * DF_OK: a cell. DF_ERR_END: the source (or the limit) is at its end. DF_ERR_AGAIN: live input was silent, or much was
+ * passed over (skip, blank lines, members without documents) and the caller shall show that it lives; call again.
  * Else a source error, final: DF_ERR_CORRUPT (truncated or broken; message names file and offset), DF_ERR_CHANGED,
  * DF_ERR_IO, DF_ERR_PARSE (CSV header), DF_ERR_UNSUPPORTED (encrypted member), DF_ERR_NOMEM. It stays on later calls.
  */
