@@ -306,6 +306,17 @@ void df_control_stop(struct df_control *c, const char *reason, uint64_t now_ns)
 
 /* ------------------------------------------------------------------ messages */
 
+/* The sink needs to hear the same number at least twice to find a gap. But a sink that waits for days for a reader of stdout takes
+ * no orders meanwhile, and one each second would pile up. */
+static bool worth_telling(struct df_peer *p, uint64_t sent)
+{
+	if (p->sent_told != sent)
+		p->n_told = 0;
+	p->sent_told = sent;
+	uint32_t n = p->n_told++;
+	return n < 8 || n % 64 == 0;
+}
+
 static void on_hello(struct df_control *c, const struct df_msg *msg, uint64_t now_ns)
 {
 	struct df_peer *p = df_peers_find(&c->peers, msg->lane);
@@ -320,7 +331,7 @@ static void on_hello(struct df_control *c, const struct df_msg *msg, uint64_t no
 		if (p->role == DF_ROLE_WORKER && !check(c, df_dispatch_add_lane(c->dispatch, p->lane), "add a lane"))
 			return;
 	}
-	if (p->role == DF_ROLE_WORKER)
+	if (p->role == DF_ROLE_WORKER && worth_telling(p, msg->hello.sent))
 		order(c, (struct df_order){.type = DF_ORDER_HELLO, .lane = p->lane, .n = msg->hello.sent});
 }
 

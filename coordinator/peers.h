@@ -26,6 +26,8 @@ struct df_peer {
 	int exit_code;
 	struct df_blame blame;
 	const struct df_lease *unsent; /* leased, but the lane was full */
+	uint64_t sent_told;            /* as the sink last heard, and how often it heard the same */
+	uint32_t n_told;
 };
 
 struct df_peers {
