@@ -173,10 +173,12 @@ static bool is_crash(int sig)
 	return sig == SIGSEGV || sig == SIGABRT || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGSYS;
 }
 
+/* A process that left by exit() did it to itself, as one that crashed: no stranger can make it do that. (So end what a
+ * sanitizer stops, and a library that calls exit.) */
 static struct df_blame read_blame(const struct df_slot *slot, int sig)
 {
 	return (struct df_blame){
-		.crashed = is_crash(sig),
+		.crashed = sig == 0 || is_crash(sig),
 		.computing = atomic_load(&slot->computing) != 0 && atomic_load(&slot->seq) % 2 == 0,
 		.alone = atomic_load(&slot->alone) != 0 && atomic_load(&slot->n_record) == 1,
 		.lease = atomic_load(&slot->lease),

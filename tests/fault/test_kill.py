@@ -167,7 +167,7 @@ class Poison(Case):
                 for pid, role in children_of(child.pid).items():
                     if role == "worker":
                         kill(pid)
-                time.sleep(0.2)
+                time.sleep(0.2 * SLOW)
             _, err = child.communicate(timeout=100 * SLOW)
         self.assertEqual(child.returncode, 0, err.decode())
         self.assertEqual(len((self.dir / "out.jsonl").read_bytes().splitlines()), 40)
