@@ -41,10 +41,10 @@
 #define DF_STRING_BYTES_MAX (64U << 10) /* one string inside a message */
 #define DF_COUNTERS_MAX 256             /* named counters of one result */
 #define DF_READ_DONE_MAX 65536 /* ranges of ordinals in one READ; the coordinator merges or leaves out beyond it */
-#define DF_RESULT_HWM 8        /* messages queued per worker to the sink, on each side */
+#define DF_RESULT_HWM 4        /* messages queued per worker to the sink, on each side */
 #define DF_LANE_HWM (4 * DF_LANE_CREDITS + 64)
-#define DF_READER_CREDIT_BYTES (4U << 20) /* a reader may have this much unread at the coordinator */
-#define DF_READER_TOTAL_BYTES (12U << 20) /* cells from readers held by the coordinator, all readers */
+#define DF_READER_CREDIT_BYTES (2U << 20) /* a reader may have this much unread at the coordinator */
+#define DF_READER_TOTAL_BYTES (8U << 20)  /* cells from readers held by the coordinator, all readers */
 
 /* --- the sink --- */
 #define DF_STAGED_BYTES_MAX (8U << 20) /* results of unfinished leases held in memory, all lanes; more goes to a file */

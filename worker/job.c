@@ -27,7 +27,7 @@
 #include "worker/read/lines.h"
 #include "worker/read/record.h"
 
-#define FRAMES_PER_PART 8
+#define FRAMES_PER_PART 4
 
 /* One record as it was read. */
 struct input {
