@@ -15,10 +15,12 @@
 #define DF_LEASE_TARGET_MS 150        /* a lease is sized to this much work */
 #define DF_LEASE_BYTES_MAX (2U << 20) /* input bytes of one lease; a single larger cell may pass it */
 #define DF_LEASE_CELLS_MAX 4096
-#define DF_LEASE_SEGMENTS_MAX 400 /* pieces of different sources in one lease: with paths of 4 KB each they fit a header */
-#define DF_LANE_CREDITS 2         /* leases a lane may hold */
-#define DF_STRIKES_MAX 3          /* deaths of a record that is alone before it is poisoned */
-#define DF_POISON_PER_LEASE 256
+#define DF_LEASE_SEGMENTS_MAX                                                                                          \
+	400               /* pieces of different sources in one lease: with paths of 4 KB each they fit a header */
+#define DF_LANE_CREDITS 2 /* leases a lane may hold */
+#define DF_STRIKES_MAX 3  /* deaths of a record that is alone before it is poisoned */
+#define DF_POISON_PER_LEASE 4096 /* and of a run: beyond it the pipeline is at fault, not the records */
+#define DF_CRASHES_MAX 10        /* of workers over one cell, outside of documents, before the run gives up */
 #define DF_LANES_MAX 4096
 
 /* --- records --- */

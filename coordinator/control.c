@@ -401,6 +401,24 @@ static void give_up_if_barren(struct df_control *c, const struct df_peer *p)
 	fail_run(c, &fail);
 }
 
+/* Crashes that strikes cannot end: too many records, or none in particular. */
+static void give_up_if_hopeless(struct df_control *c)
+{
+	struct df_fail fail;
+	if (df_dispatch_n_poison(c->dispatch) >= DF_POISON_PER_LEASE)
+		(void)df_fail(&fail, DF_ERR_CHILD,
+			      "%zu records each ended %d workers; the pipeline itself must be at fault",
+			      df_dispatch_n_poison(c->dispatch), DF_STRIKES_MAX);
+	else if (df_dispatch_crashes(c->dispatch) >= DF_CRASHES_MAX)
+		(void)df_fail(
+			&fail, DF_ERR_CHILD,
+			"%d workers crashed over the same cells while reading or sending them; see the messages above",
+			DF_CRASHES_MAX);
+	else
+		return;
+	fail_run(c, &fail);
+}
+
 static void on_fenced(struct df_control *c, uint64_t lane, uint64_t now_ns)
 {
 	struct df_peer *p = df_peers_find(&c->peers, lane);
@@ -425,6 +443,7 @@ static void on_fenced(struct df_control *c, uint64_t lane, uint64_t now_ns)
 		df_intake_reader_died(c->intake, lane);
 	}
 	give_up_if_barren(c, &gone);
+	give_up_if_hopeless(c);
 	bool needed = gone.role == DF_ROLE_WORKER ? work_left(c) : df_intake_readers_wanted(c->intake) > 0;
 	if (needed && !c->stopping && !c->finishing && c->outcome == DF_OUTCOME_RUNNING)
 		spawn(c, gone.role, now_ns);

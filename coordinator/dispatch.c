@@ -57,6 +57,7 @@ struct df_dispatch {
 	struct df_record_id *poison;
 	size_t n_poison, cap_poison;
 	uint64_t strikes;
+	uint32_t crashes; /* outside of documents, over one cell at most */
 };
 
 /* Make room for one more element in a growing array. */
@@ -525,7 +526,10 @@ enum df_err df_dispatch_retire(struct df_dispatch *d, uint64_t lane, const struc
 		bool blamed = blame->computing && blame->lease == l->id;
 		if (blamed && blame->crashed && blame->alone)
 			DF_TRY(strike(d, blame->record, &poisoned));
-		DF_TRY(put_back(d, l, blamed ? &d->alone : &d->redo, l->attempts));
+		uint32_t attempts = l->attempts + (blame->crashed && !blame->computing);
+		if (attempts > l->attempts && attempts > d->crashes)
+			d->crashes = attempts;
+		DF_TRY(put_back(d, l, blamed ? &d->alone : &d->redo, attempts));
 		lease_done_with(d, l);
 	}
 	for (size_t i = 0; i < d->n_lane; i++)
@@ -604,6 +608,16 @@ bool df_dispatch_idle(const struct df_dispatch *d)
 		if (df_grid_next(g, s, g->source[s].fresh, 1).n)
 			return false;
 	return true;
+}
+
+uint32_t df_dispatch_crashes(const struct df_dispatch *d)
+{
+	return d->crashes;
+}
+
+size_t df_dispatch_n_poison(const struct df_dispatch *d)
+{
+	return d->n_poison;
 }
 
 uint64_t df_dispatch_strikes(const struct df_dispatch *d)

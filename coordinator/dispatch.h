@@ -95,6 +95,9 @@ uint32_t df_dispatch_held(const struct df_dispatch *d, uint64_t lane); /* leases
 uint32_t df_dispatch_n_leased(const struct df_dispatch *d);            /* of all lanes */
 /* Nothing pending and nothing leased: what remains is waiting for readers or for the disk. */
 bool df_dispatch_idle(const struct df_dispatch *d);
+/* Workers that crashed over one and the same cell with no document in work (while reading or sending): the most of any cell. */
+uint32_t df_dispatch_crashes(const struct df_dispatch *d);
+size_t df_dispatch_n_poison(const struct df_dispatch *d);
 uint64_t df_dispatch_strikes(const struct df_dispatch *d);
 
 #endif

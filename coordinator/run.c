@@ -283,7 +283,7 @@ static void show(struct run *r, uint64_t now_ns)
 	df_progress_tick(&r->progress, &stats, states, now_ns);
 }
 
-static enum df_err loop(struct run *r)
+static enum df_err loop(struct run *r, struct df_fail *fail)
 {
 	while (df_control_outcome(r->control) == DF_OUTCOME_RUNNING && !r->second_signal) {
 		struct df_wait w[] = {
@@ -292,7 +292,9 @@ static enum df_err loop(struct run *r)
 			{.fd = df_queue_fd(r->events)},
 			{.fd = r->signal_fd},
 		};
-		DF_TRY(df_wait(w, 4, df_control_wants_tick(r->control) ? 1 : 100));
+		enum df_err err = df_wait(w, 4, df_control_wants_tick(r->control) ? 1 : 100);
+		if (err != DF_OK)
+			return df_fail(fail, err, "waiting for messages failed: %s", df_err_name(err));
 		uint64_t now = df_clock_mono(&df_clock_real);
 		if (w[3].ready) {
 			take_signals(r, now);
@@ -392,7 +394,8 @@ static enum df_err provide_descriptors(const struct df_run_options *o, struct df
 	limit.rlim_cur = limit.rlim_max < need ? limit.rlim_max : need;
 	if (limit.rlim_cur < need || setrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return df_fail(fail, DF_ERR_LIMIT,
-			       "%lld workers need %llu open files, and the limit is %llu: raise it (ulimit -n) or use fewer (-j)",
+			       "%lld workers need %llu open files, and the limit is %llu: raise it (ulimit -n) or use "
+			       "fewer (-j)",
 			       (long long)o->jobs, (unsigned long long)need, (unsigned long long)limit.rlim_max);
 	return DF_OK;
 }
@@ -462,7 +465,7 @@ int df_coordinator_run(const struct df_run_options *options)
 		err = start(&r, &fail);
 	if (err == DF_OK) {
 		df_control_start(r.control, now);
-		err = loop(&r);
+		err = loop(&r, &fail);
 	}
 	df_progress_end(&r.progress);
 	end_children(&r);

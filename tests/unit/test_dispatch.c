@@ -325,6 +325,23 @@ static void test_dispatch__the_third_crash_of_a_record_alone_makes_it_poison(voi
 	tear_down(&b);
 }
 
+static void test_dispatch__crashes_over_a_cell_without_a_document_in_work_are_counted(void **state)
+{
+	struct bench b;
+	(void)state;
+	one_file(&b, 3);
+	for (uint32_t i = 1; i <= DF_CRASHES_MAX; i++) {
+		uint64_t lane = 20 + i;
+		assert_int_equal(df_dispatch_add_lane(b.d, lane), DF_OK);
+		struct df_blame blame = blame_of(lease(&b, lane), true, false);
+		blame.computing = false;
+		assert_false(retire(&b, lane, blame));
+		assert_int_equal(df_dispatch_crashes(b.d), i);
+	}
+	assert_int_equal(df_dispatch_strikes(b.d), 0);
+	tear_down(&b);
+}
+
 static void test_dispatch__a_strangers_kill_is_never_a_strike(void **state)
 {
 	struct bench b;
@@ -554,6 +571,7 @@ int main(void)
 		cmocka_unit_test(test_dispatch__a_suspect_waits_for_a_lane_that_holds_nothing),
 		cmocka_unit_test(test_dispatch__a_suspected_run_of_cells_is_leased_one_by_one),
 		cmocka_unit_test(test_dispatch__the_third_crash_of_a_record_alone_makes_it_poison),
+		cmocka_unit_test(test_dispatch__crashes_over_a_cell_without_a_document_in_work_are_counted),
 		cmocka_unit_test(test_dispatch__a_strangers_kill_is_never_a_strike),
 		cmocka_unit_test(test_dispatch__a_crash_over_a_lease_that_was_answered_blames_nobody),
 		cmocka_unit_test(test_dispatch__failures_of_a_lease_are_counted),
