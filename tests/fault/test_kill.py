@@ -19,6 +19,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 from flume import SLOW, Case, children_of, jsonl, kill, wait_until  # noqa: E402
 
 N = 60000 // SLOW
+# A sanitizer's process takes half a second to begin: it is killed more seldom, and works longer on less.
+BETWEEN_KILLS = 0.05 if SLOW == 1 else 0.4
+NAP = 0.01 if SLOW == 1 else 0.1
+SLEEPS = f"exec cmd='sleep {NAP}; cat'"
 
 
 class Kills(Case):
@@ -33,7 +37,7 @@ class Kills(Case):
             victims = [pid for pid, r in children_of(child.pid).items() if r == role]
             if victims:
                 killed += kill(rnd.choice(sorted(victims)))
-            time.sleep(0.05)
+            time.sleep(BETWEEN_KILLS)
         return killed
 
     def output_of(self, out):
@@ -46,7 +50,7 @@ class Kills(Case):
     def test_workers_are_killed_and_stdout_has_everything_once(self):
         self.write("a.jsonl", jsonl(N))
         with open(self.dir / "out.jsonl", "wb") as out:
-            child = self.start("run", "exec cmd='sleep 0.01; cat'", "a.jsonl", stdout=out)
+            child = self.start("run", SLEEPS, "a.jsonl", stdout=out)
             killed = self.kill_some(child, "worker", 3 * SLOW)
             _, err = child.communicate(timeout=120 * SLOW)
         self.assertEqual(child.returncode, 0, err.decode())
@@ -57,7 +61,7 @@ class Kills(Case):
         data = jsonl(N)
         self.write("a.jsonl", data)
         with open(self.dir / "out.jsonl", "wb") as out:
-            child = self.start("run", "-k", "exec cmd='sleep 0.01; cat'", "a.jsonl", stdout=out)
+            child = self.start("run", "-k", SLEEPS, "a.jsonl", stdout=out)
             killed = self.kill_some(child, "worker", 3 * SLOW)
             _, err = child.communicate(timeout=120 * SLOW)
         self.assertEqual(child.returncode, 0, err.decode())
@@ -68,7 +72,7 @@ class Kills(Case):
         for i in range(4):
             self.write("%d.jsonl.gz" % i, gzip.compress(jsonl(N // 4, first=i * (N // 4)), 1))
         with open(self.dir / "out.jsonl", "wb") as out:
-            child = self.start("run", "exec cmd='sleep 0.02; cat'", ".", stdout=out)
+            child = self.start("run", SLEEPS, ".", stdout=out)
             self.assertTrue(wait_until(lambda: "reader" in children_of(child.pid).values()))
             for _ in range(2):
                 for pid, role in children_of(child.pid).items():
@@ -85,7 +89,7 @@ class Kills(Case):
         self.write("b.jsonl.gz", gzip.compress(jsonl(N - N // 2, first=N // 2), 1))
         lives, rnd = 0, random.Random(3)
         while True:
-            child = self.start("run", "exec cmd='sleep 0.01; cat'", "-o", "out", "--part-size", "300k", "a.jsonl", "b.jsonl.gz")
+            child = self.start("run", SLEEPS, "-o", "out", "--part-size", "300k", "a.jsonl", "b.jsonl.gz")
             lives += 1
             if lives <= 6:
                 time.sleep((0.3 + rnd.random() * 0.5) * SLOW)
@@ -104,7 +108,7 @@ class Kills(Case):
         counts = state["counts"]
         self.assertEqual(counts["in"], N)
         self.assertEqual(counts["in"], counts["out"] + sum(counts["filtered"].values()) + sum(counts["rejected"].values()))
-        again = self.flume("run", "exec cmd='sleep 0.01; cat'", "-o", "out", "--part-size", "300k", "a.jsonl", "b.jsonl.gz")
+        again = self.flume("run", SLEEPS, "-o", "out", "--part-size", "300k", "a.jsonl", "b.jsonl.gz")
         self.assertEqual(again.code, 0, again.err)
         self.assertIn("complete already", again.err)
         self.assertEqual(self.output_of("out"), rows)
@@ -112,23 +116,23 @@ class Kills(Case):
     def test_everything_is_killed_together_and_the_same_command_goes_on(self):
         self.write("a.jsonl", jsonl(N))
         for _ in range(3):
-            child = self.start("run", "exec cmd='sleep 0.01; cat'", "-o", "out", "a.jsonl")
+            child = self.start("run", SLEEPS, "-o", "out", "a.jsonl")
             time.sleep(0.5 * SLOW)
             for pid in [child.pid, *children_of(child.pid)]:
                 kill(pid)
             child.wait()
-        result = self.flume("run", "exec cmd='sleep 0.01; cat'", "-o", "out", "a.jsonl", timeout=120)
+        result = self.flume("run", SLEEPS, "-o", "out", "a.jsonl", timeout=120)
         self.assertEqual(result.code, 0, result.err)
         self.once_each(r["id"] for r in self.output_of("out"))
 
     def test_interrupted_it_finishes_what_is_in_work_and_exits_75(self):
         self.write("a.jsonl", jsonl(N))
-        child = self.start("run", "exec cmd='sleep 0.02; cat'", "-o", "out", "a.jsonl")
+        child = self.start("run", SLEEPS, "-o", "out", "a.jsonl")
         time.sleep(0.5 * SLOW)
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=60 * SLOW)
         self.assertEqual(child.returncode, 75, err.decode())
-        result = self.flume("run", "exec cmd='sleep 0.02; cat'", "-o", "out", "a.jsonl", timeout=120)
+        result = self.flume("run", SLEEPS, "-o", "out", "a.jsonl", timeout=120)
         self.assertEqual(result.code, 0, result.err)
         self.once_each(r["id"] for r in self.output_of("out"))
 
