@@ -21,7 +21,8 @@
 
 #define FEED_BYTES (256U << 10)
 #define NAME_BYTES_MAX (128U << 10)
-#define PASS_BYTES (8U << 20) /* decompressed bytes, and steps, that may pass without a record before the caller hears of it */
+#define PASS_BYTES                                                                                                     \
+	(8U << 20) /* decompressed bytes, and steps, that may pass without a record before the caller hears of it */
 #define PASS_STEPS 65536U
 
 /* What is being read now: the source itself, or a member of it. */
