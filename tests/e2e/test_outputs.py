@@ -17,6 +17,11 @@ SLOWLY = "exec cmd='sleep 0.2; cat'"
 IN_PIECES = ("-j", "1", "--cell-size", "64k", "exec cmd='sleep 0.05; cat'")
 
 
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
 class Contents(RunCase):
     def test_a_run_directory_holds_parts_a_journal_and_run_json_and_nothing_else(self):
         self.write("a.jsonl", jsonl(100))
@@ -65,8 +70,8 @@ class Contents(RunCase):
         parts = self.parts("jsonl")
         self.assertGreater(len(parts), 2)
         self.assertEqual(parts, [str(self.dir / "out" / ("part-%05d.jsonl" % i)) for i in range(len(parts))])
-        self.assertEqual(b"".join(open(p, "rb").read() for p in parts), jsonl(3000))
-        self.assertEqual([p["rows"] for p in self.state()["parts"]], [open(p, "rb").read().count(b"\n") for p in parts])
+        self.assertEqual(b"".join(map(read, parts)), jsonl(3000))
+        self.assertEqual([p["rows"] for p in self.state()["parts"]], [read(p).count(b"\n") for p in parts])
 
     def test_parts_are_whole_zstd_files(self):
         if not shutil.which("zstd"):
