@@ -41,7 +41,8 @@ class Contents(RunCase):
         self.assertEqual(state["counts"]["bytes_in"], (self.dir / "a.jsonl").stat().st_size)
         self.assertEqual({s["name"] for s in state["stages"]}, {"strip", "clean"})
         self.assertEqual({p["role"] for p in state["processes"]}, {"coordinator", "worker"})
-        self.assertTrue(all(p["peak_rss_bytes"] > 1 << 20 for p in state["processes"]))
+        for role in ("coordinator", "worker"):  # a worker that had not started when all was done has nothing to tell
+            self.assertGreater(max(p["peak_rss_bytes"] for p in state["processes"] if p["role"] == role), 1 << 20)
         part, = state["parts"]
         self.assertEqual((part["name"], part["rows"]), ("part-00000.jsonl", state["counts"]["rows"]))
         self.assertEqual(part["bytes"], (self.dir / "out" / "part-00000.jsonl").stat().st_size)
