@@ -116,16 +116,21 @@ static void tear_down(struct bench *b)
 	free(b);
 }
 
-static void hello_of(struct bench *b, uint32_t epoch, uint64_t lane)
+static void hello_that(struct bench *b, uint32_t epoch, uint64_t lane, uint64_t sent)
 {
 	struct df_buf buf;
-	struct df_msg msg = {.type = DF_MSG_HELLO, .epoch = epoch, .lane = lane};
+	struct df_msg msg = {.type = DF_MSG_HELLO, .epoch = epoch, .lane = lane, .hello = {.sent = sent}};
 	df_buf_init(&buf, 4096);
 	assert_int_equal(df_msg_pack(&msg, &buf), DF_OK);
 	struct df_frames frames = {.header = df_blob_copy(buf.p, buf.n)};
 	df_control_on_message(b->c, &frames, b->now_ns);
 	df_blob_unref(&frames.header);
 	df_buf_release(&buf);
+}
+
+static void hello_of(struct bench *b, uint32_t epoch, uint64_t lane)
+{
+	hello_that(b, epoch, lane, 0);
 }
 
 static void hello(struct bench *b, uint64_t lane)
@@ -301,6 +306,50 @@ static void test_control__a_silent_worker_and_one_with_a_gap_are_killed(void **s
 	tear_down(b);
 }
 
+/* The process is stopped or frozen, and its workers with it: the first tick afterwards finds all of them silent. */
+static void test_control__nobody_is_killed_for_a_time_in_which_the_coordinator_itself_stood_still(void **state)
+{
+	struct bench *b = set_up(10, 2);
+	uint64_t woken_ns = DF_SEC + 5 * DF_SILENT_MS * DF_MS;
+	(void)state;
+	hello(b, b->spawned[0]);
+	hello(b, b->spawned[1]);
+	df_control_tick(b->c, DF_SEC);
+	df_control_tick(b->c, woken_ns);
+	assert_int_equal(b->n_killed, 0);
+	b->now_ns = woken_ns + DF_SEC;
+	hello(b, b->spawned[1]); /* the other one never comes back, and then it counts again */
+	for (uint64_t now_ns = woken_ns; now_ns <= woken_ns + DF_SILENT_MS * DF_MS; now_ns += DF_SEC / 10)
+		df_control_tick(b->c, now_ns);
+	assert_int_equal(b->n_killed, 0);
+	df_control_tick(b->c, woken_ns + DF_SILENT_MS * DF_MS + 1);
+	assert_int_equal(b->n_killed, 1);
+	assert_int_equal(b->killed[0], b->spawned[0]);
+	tear_down(b);
+}
+
+static size_t n_told(const struct bench *b, uint64_t sent)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < b->n_order; i++)
+		n += b->order[i].type == DF_ORDER_HELLO && b->order[i].n == sent;
+	return n;
+}
+
+/* The sink takes no order while nobody reads stdout, and a worker says HELLO once a second for days. */
+static void test_control__hellos_that_tell_nothing_new_do_not_pile_up(void **state)
+{
+	struct bench *b = set_up(10, 1);
+	(void)state;
+	for (int i = 0; i < 400; i++)
+		hello_that(b, 3, b->spawned[0], 5);
+	assert_in_range(n_told(b, 5), 2, 20); /* two find a gap */
+	hello_that(b, 3, b->spawned[0], 6);
+	hello_that(b, 3, b->spawned[0], 6);
+	assert_int_equal(n_told(b, 6), 2);
+	tear_down(b);
+}
+
 /* ------------------------------------------------------------------ failures */
 
 static void test_control__a_lease_that_fails_three_times_ends_the_run_with_its_reason(void **state)
@@ -459,6 +508,8 @@ int main(void)
 		cmocka_unit_test(test_control__a_record_that_crashes_alone_three_times_is_poison),
 		cmocka_unit_test(test_control__workers_that_cannot_live_end_the_run),
 		cmocka_unit_test(test_control__a_silent_worker_and_one_with_a_gap_are_killed),
+		cmocka_unit_test(test_control__nobody_is_killed_for_a_time_in_which_the_coordinator_itself_stood_still),
+		cmocka_unit_test(test_control__hellos_that_tell_nothing_new_do_not_pile_up),
 		cmocka_unit_test(test_control__a_lease_that_fails_three_times_ends_the_run_with_its_reason),
 		cmocka_unit_test(test_control__the_sink_hears_of_a_failed_source_when_nothing_of_it_can_follow),
 		cmocka_unit_test(test_control__a_failed_source_is_told_once),

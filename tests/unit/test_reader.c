@@ -448,6 +448,128 @@ static void test_reader__silence_hands_out_whole_records_only(void **state)
 	(void)close(pipe_fd[0]);
 }
 
+/* ------------------------------------------------------------------ signs of life */
+
+struct answers {
+	size_t n_again, n_record;
+	uint64_t gap_bytes, gap_records; /* the most that went by between two answers */
+	enum df_err end;
+};
+
+static void keep_most(uint64_t *most, uint64_t n)
+{
+	if (*most < n)
+		*most = n;
+}
+
+static struct answers answers_of(const struct df_reader_spec *spec)
+{
+	struct answers a = {0};
+	struct df_reader_stats was = {0}, is;
+	struct df_cell_block cell;
+	struct df_fail fail = {DF_OK, ""};
+	struct df_reader *r;
+	assert_int_equal(df_reader_open(spec, &r, &fail), DF_OK);
+	do {
+		a.end = df_reader_next_cell(r, &cell, &fail);
+		df_reader_stats(r, &is);
+		keep_most(&a.gap_bytes, is.bytes_out - was.bytes_out);
+		keep_most(&a.gap_records, is.records - was.records + is.members_skipped - was.members_skipped);
+		was = is;
+		a.n_again += a.end == DF_ERR_AGAIN;
+		a.n_record += a.end == DF_OK ? cell.n_record : 0;
+	} while (a.end == DF_OK || a.end == DF_ERR_AGAIN);
+	df_reader_close(&r);
+	return a;
+}
+
+static void test_reader__passing_over_very_many_records_is_told_regularly(void **state)
+{
+	(void)state;
+	struct df_reader_spec spec = spec_of("a.jsonl.gz");
+	struct df_buf b;
+	df_buf_init(&b, 64 << 20);
+	for (size_t i = 0; i < 300001; i++)
+		assert_int_equal(df_buf_addz(&b, "{\"text\":1}\n"), DF_OK);
+	pack_jsonl(&b, archive_write_add_filter_gzip);
+	spec.skip = 300000;
+	struct answers a = answers_of(&spec);
+	assert_int_equal(a.end, DF_ERR_END);
+	assert_int_equal(a.n_record, 1);
+	assert_in_range(a.n_again, 4, 300); /* often enough to live, too seldom to cost */
+	assert_true(a.gap_records <= 65536);
+	df_buf_release(&b);
+}
+
+static void test_reader__passing_over_very_many_bytes_is_told_regularly(void **state)
+{
+	(void)state;
+	struct df_reader_spec spec = spec_of("a.jsonl.gz");
+	struct df_buf b;
+	df_buf_init(&b, 64 << 20);
+	for (size_t i = 0; i < 401; i++)
+		assert_int_equal(df_buf_addf(&b, "{\"text\":\"%0*d\"}\n", 100000, 7), DF_OK);
+	pack_jsonl(&b, archive_write_add_filter_gzip);
+	spec.skip = 400;
+	struct answers a = answers_of(&spec);
+	assert_int_equal(a.end, DF_ERR_END);
+	assert_int_equal(a.n_record, 1);
+	assert_in_range(a.n_again, 3, 300);
+	assert_true(a.gap_bytes <= 10 << 20);
+	df_buf_release(&b);
+}
+
+static void test_reader__very_many_blank_lines_are_passed_over_with_signs_of_life(void **state)
+{
+	(void)state;
+	struct df_reader_spec spec = spec_of("a.jsonl");
+	static char blank[40 << 20];
+	memset(blank, '\n', sizeof(blank));
+	memcpy(blank + sizeof(blank) - 2, "{}", 2);
+	write_file(blank, sizeof(blank));
+	struct answers a = answers_of(&spec);
+	assert_int_equal(a.end, DF_ERR_END);
+	assert_int_equal(a.n_record, 1);
+	assert_in_range(a.n_again, 3, 300);
+	assert_true(a.gap_bytes <= 10 << 20);
+}
+
+static void test_reader__members_without_documents_are_passed_over_with_signs_of_life(void **state)
+{
+	(void)state;
+	struct df_reader_spec spec = spec_of("A");
+	struct archive *a = archive_write_new();
+	assert_int_equal(archive_write_set_format_ustar(a), ARCHIVE_OK);
+	assert_int_equal(archive_write_add_filter_gzip(a), ARCHIVE_OK);
+	assert_int_equal(archive_write_set_filter_option(a, "gzip", "compression-level", "1"), ARCHIVE_OK);
+	assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
+	for (size_t i = 0; i < 140000; i++)
+		add_member(a, "pic.png", "", 0);
+	add_member(a, "t.txt", "x", 1);
+	assert_int_equal(archive_write_close(a), ARCHIVE_OK);
+	archive_write_free(a);
+	struct answers seen = answers_of(&spec);
+	assert_int_equal(seen.end, DF_ERR_END);
+	assert_int_equal(seen.n_record, 1);
+	assert_in_range(seen.n_again, 2, 300);
+	assert_true(seen.gap_records <= 65536);
+}
+
+static void test_reader__what_is_delivered_needs_no_other_sign_of_life(void **state)
+{
+	(void)state;
+	struct df_reader_spec spec = spec_of("a.jsonl");
+	struct df_buf b;
+	df_buf_init(&b, 64 << 20);
+	for (size_t i = 0; i < 300000; i++)
+		assert_int_equal(df_buf_addz(&b, "{\"text\":1}\n"), DF_OK);
+	write_file(b.p, b.n);
+	struct answers a = answers_of(&spec);
+	assert_int_equal(a.n_record, 300000);
+	assert_int_equal(a.n_again, 0);
+	df_buf_release(&b);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -463,6 +585,11 @@ int main(void)
 		T(test_reader__a_file_that_changed_is_told_before_and_after),
 		T(test_reader__missing_and_unreadable_sources_are_told),
 		T(test_reader__silence_hands_out_whole_records_only),
+		T(test_reader__passing_over_very_many_records_is_told_regularly),
+		T(test_reader__passing_over_very_many_bytes_is_told_regularly),
+		T(test_reader__very_many_blank_lines_are_passed_over_with_signs_of_life),
+		T(test_reader__members_without_documents_are_passed_over_with_signs_of_life),
+		T(test_reader__what_is_delivered_needs_no_other_sign_of_life),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
