@@ -8,18 +8,7 @@
 
 #include "cli/run_rows.h"
 #include "cli/stages_rows.h"
-#if __has_include("worker/role.h")
 #include "worker/role.h"
-#define role_main df_role_main
-#else
-static int role_main(int argc, char **argv)
-{
-	(void)argc;
-	(void)argv;
-	(void)fputs("docflume: error: this build has no workers\n", stderr);
-	return DF_EXIT_FATAL;
-}
-#endif
 
 const struct df_command df_commands[] = {
 	{"run", "PIPELINE [INPUT...]", "send documents through a pipeline",
@@ -41,9 +30,8 @@ const struct df_command df_commands[] = {
 	{"help", "[COMMAND]", "tell about a command; --man prints the manual page", NULL, df_cmd_help, NULL, NULL,
 	 false},
 	{"version", "", "print the version", NULL, df_cmd_version, NULL, NULL, false},
-	{"worker", "", "a process that 'run' starts", NULL, role_main, NULL, NULL, true},
-	{"reader", "", "a process that 'run' starts", NULL, role_main, NULL, NULL, true},
-	{"reader", "", "a process that 'run' starts", NULL, role_main, NULL, NULL, true},
+	{"worker", "", "a process that 'run' starts", NULL, df_role_main, NULL, NULL, true},
+	{"reader", "", "a process that 'run' starts", NULL, df_role_main, NULL, NULL, true},
 	{.name = NULL},
 };
 

@@ -9,26 +9,47 @@
 #include "base/log.h"
 #include "cli/dry_run.h"
 #include "cli/run_rows.h"
-#if __has_include("coordinator/run.h")
+#include "worker/model/modeldir.h"
 #include "coordinator/run.h"
-#define coordinator_run df_coordinator_run
-#else
-static int coordinator_run(const struct df_run_options *options)
-{
-	(void)options;
-	df_error("this build has no coordinator; --dry-run works");
-	return DF_EXIT_FATAL;
-}
-#endif
 
 #define ARENA_BYTES ((size_t)64 << 20)
+
+static struct df_str option(const struct df_pipeline_stage *s, const char *key)
+{
+	for (size_t i = 0; i < s->n_opt; i++)
+		if (df_str_is(s->opt[i].key, key))
+			return s->opt[i].value;
+	return (struct df_str){NULL, 0};
+}
+
+/* A model that is not there is said once and before anything is started; workers would all find it out for themselves. */
+static enum df_err find_models(const struct df_run_options *o, struct df_fail *fail)
+{
+	char dir[DF_MODEL_PATH_BYTES];
+	bool embeds = o->has_vectors;
+	for (size_t i = 0; i < o->pipeline->n_stage; i++) {
+		const struct df_pipeline_stage *s = &o->pipeline->stage[i];
+		bool counts = df_str_is(s->name, "chunk") && !option(s, "chars").p && !embeds;
+		if (!df_str_is(s->name, "embed") && !df_str_is(s->name, "tokenise") && !counts)
+			continue;
+		struct df_str name = counts ? (struct df_str){NULL, 0} : option(s, "model");
+		if (!name.n)
+			name = DF_STR(DF_MODEL_DEFAULT);
+		DF_TRY(df_model_find(name, o->model_dir.p, NULL, dir, fail));
+	}
+	return DF_OK;
+}
 
 static int run(const struct df_run_request *r)
 {
 	enum df_log_level level = r->run.quiet ? DF_LOG_WARN : r->run.verbose ? DF_LOG_DEBUG : DF_LOG_INFO;
 	df_log_setup(level, (enum df_log_format)r->run.log_format, "docflume");
+	struct df_fail no_model = {.msg = ""};
+	enum df_err found = find_models(&r->run, &no_model);
+	if (found != DF_OK)
+		return df_cli_fail("run", found, &no_model);
 	if (!r->run.dry_run)
-		return coordinator_run(&r->run);
+		return df_coordinator_run(&r->run);
 	struct df_buf text;
 	struct df_fail fail = {.msg = ""};
 	df_buf_init(&text, (size_t)1 << 30);

@@ -2,21 +2,22 @@
 /* registry: the table of stages, and pipelines checked against it. */
 #include "worker/stages/registry.h"
 
-#if __has_include("worker/stages/stages.h")
 #include "worker/stages/stages.h"
-#endif
 
 #define N_STAGE (sizeof(df_stage_registry) / sizeof(df_stage_registry[0]))
 
 const struct df_stage_class *const df_stage_registry[] = {
-#if __has_include("worker/stages/stages.h")
-	&df_stage_strip,     &df_stage_lower,
-	&df_stage_normalize, &df_stage_clean,
-	&df_stage_count,     &df_stage_sample,
-	&df_stage_chunk,     &df_stage_tokenise,
+	&df_stage_strip,
+	&df_stage_lower,
+	&df_stage_normalize,
+	&df_stage_clean,
+	&df_stage_count,
+	&df_stage_sample,
+	&df_stage_chunk,
+	&df_stage_tokenise,
 	&df_stage_embed,
-#endif
-	&df_stage_exec,      NULL,
+	&df_stage_exec,
+	NULL,
 };
 
 const struct df_stage_class *df_stage_find(struct df_str name)
