@@ -555,6 +555,26 @@ static void test_reader__members_without_documents_are_passed_over_with_signs_of
 	assert_true(seen.gap_records <= 65536);
 }
 
+static void test_reader__a_large_member_without_documents_is_passed_over_with_signs_of_life(void **state)
+{
+	(void)state;
+	struct df_reader_spec spec = spec_of("A");
+	static char large[40 << 20];
+	struct archive *a = archive_write_new();
+	assert_int_equal(archive_write_set_format_ustar(a), ARCHIVE_OK);
+	assert_int_equal(archive_write_add_filter_gzip(a), ARCHIVE_OK);
+	assert_int_equal(archive_write_set_filter_option(a, "gzip", "compression-level", "1"), ARCHIVE_OK);
+	assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
+	add_member(a, "film.mkv", large, sizeof(large));
+	add_member(a, "t.txt", "x", 1);
+	assert_int_equal(archive_write_close(a), ARCHIVE_OK);
+	archive_write_free(a);
+	struct answers seen = answers_of(&spec);
+	assert_int_equal(seen.end, DF_ERR_END);
+	assert_int_equal(seen.n_record, 1);
+	assert_in_range(seen.n_again, 3, 300);
+}
+
 static void test_reader__what_is_delivered_needs_no_other_sign_of_life(void **state)
 {
 	(void)state;
@@ -589,6 +609,7 @@ int main(void)
 		T(test_reader__passing_over_very_many_bytes_is_told_regularly),
 		T(test_reader__very_many_blank_lines_are_passed_over_with_signs_of_life),
 		T(test_reader__members_without_documents_are_passed_over_with_signs_of_life),
+		T(test_reader__a_large_member_without_documents_is_passed_over_with_signs_of_life),
 		T(test_reader__what_is_delivered_needs_no_other_sign_of_life),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

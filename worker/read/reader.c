@@ -51,9 +51,12 @@ struct df_reader {
 	struct df_reader_spec spec;
 	int fd;
 	bool owns_fd, detected, ending;
+	bool direct; /* the archive reads the descriptor by position */
 	struct df_stream *file, *look, *inflate, *inner_look;
 	struct df_archive *archive;
 	struct part part;
+	struct df_stream *passing; /* a member without documents that is read past, a slice at a time; NULL: none */
+	uint64_t passed;           /* bytes read past so */
 	struct csv_header header;
 	struct df_feed feed;
 	struct df_cells cells;
@@ -182,8 +185,8 @@ static enum df_err open_archive(struct df_reader *r, struct df_stream *in, enum 
 				struct df_fail *fail)
 {
 	off_t at = lseek(r->fd, 0, SEEK_CUR);
-	bool direct = format == DF_ARCHIVE_ZIP && in == r->look && r->spec.path && at >= 0;
-	return df_archive_open(in, direct ? r->fd : -1, format, &r->archive, fail);
+	r->direct = format == DF_ARCHIVE_ZIP && in == r->look && r->spec.path && at >= 0;
+	return df_archive_open(in, r->direct ? r->fd : -1, format, &r->archive, fail);
 }
 
 /* Peels off the compression. *ret_peekable: the stream below it, whose head is at *ret_p. */
@@ -242,6 +245,18 @@ static enum df_err member_stream(struct df_reader *r, struct df_stream *content,
 	return DF_OK;
 }
 
+static enum df_err pass(struct df_reader *r, struct df_fail *fail)
+{
+	char slice[64U << 10];
+	size_t n = 0;
+	enum df_err err = r->passing->read(r->passing, slice, sizeof(slice), &n, fail);
+	r->passed += n;
+	if (err != DF_ERR_END)
+		return err;
+	r->passing = NULL;
+	return DF_OK;
+}
+
 /* The next member; opened when it holds documents. */
 static enum df_err next_member(struct df_reader *r, struct df_fail *fail)
 {
@@ -252,6 +267,8 @@ static enum df_err next_member(struct df_reader *r, struct df_fail *fail)
 	enum df_format format = kind.format != DF_FORMAT_AUTO || kind.archive ? kind.format : r->spec.format;
 	if (!member.is_file || format == DF_FORMAT_AUTO) {
 		r->stats.members_skipped += member.name.n && member.name.p[member.name.n - 1] != '/';
+		/* libarchive would read past it inside one call, however long that takes; a zip on disk is sought */
+		r->passing = member.is_file && !r->direct ? member.stream : NULL;
 		return DF_OK; /* step() comes again */
 	}
 	r->stats.members++;
@@ -446,6 +463,8 @@ static enum df_err step(struct df_reader *r, struct df_fail *fail)
 {
 	if (!r->detected)
 		return detect(r, fail);
+	if (r->passing)
+		return pass(r, fail);
 	if (!r->part.open) {
 		if (!r->archive)
 			return DF_ERR_END;
@@ -486,9 +505,9 @@ static enum df_err tell_end(const struct df_reader *r, struct df_fail *fail)
 enum df_err df_reader_next_cell(struct df_reader *r, struct df_cell_block *ret_block, struct df_fail *fail)
 {
 	struct df_fail why = {DF_OK, ""};
-	uint64_t far = r->stats.bytes_out + PASS_BYTES;
+	uint64_t far = r->stats.bytes_out + r->passed + PASS_BYTES;
 	for (unsigned n = 0; !r->ending && !df_cells_full(&r->cells); n++) {
-		if (r->cells.n_record == 0 && (r->stats.bytes_out >= far || n == PASS_STEPS))
+		if (r->cells.n_record == 0 && (r->stats.bytes_out + r->passed >= far || n == PASS_STEPS))
 			return df_fail(fail, DF_ERR_AGAIN, "'%s' has had nothing to deliver for a while", r->spec.name);
 		enum df_err err = step(r, &why);
 		if (err == DF_ERR_AGAIN) {
