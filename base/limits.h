@@ -14,6 +14,8 @@
 /* --- leases --- */
 #define DF_LEASE_TARGET_MS 150        /* a lease is sized to this much work */
 #define DF_LEASE_BYTES_MAX (2U << 20) /* input bytes of one lease; a single larger cell may pass it */
+#define DF_LEASE_BYTES_MAX_NONE                                                                                        \
+	(8U << 20) /* the same when no rows are written, so that nothing has to wait at the sink */
 #define DF_LEASE_CELLS_MAX 4096
 #define DF_LEASE_SEGMENTS_MAX                                                                                          \
 	400               /* pieces of different sources in one lease: with paths of 4 KB each they fit a header */

@@ -69,7 +69,7 @@ enum df_err df_control_create(const struct df_control_config *config, const stru
 	struct df_dispatch_config d = {
 		.grid = config->grid,
 		.target_ns = DF_LEASE_TARGET_MS * DF_MS,
-		.lease_bytes_max = DF_LEASE_BYTES_MAX,
+		.lease_bytes_max = config->lease_bytes_max ? config->lease_bytes_max : DF_LEASE_BYTES_MAX,
 		.credits = DF_LANE_CREDITS,
 		.window_bytes = config->ordered ? DF_ORDER_WINDOW_BYTES : 0,
 		.n_lane_hint = config->n_worker,

@@ -38,6 +38,7 @@ struct df_control_config {
 	bool sequential;      /* skip, limit: sources are read one after the other */
 	uint64_t skip, limit; /* records; limit UINT64_MAX: all */
 	uint64_t grace_ns;
+	uint64_t lease_bytes_max; /* 0: DF_LEASE_BYTES_MAX */
 };
 
 enum df_outcome {

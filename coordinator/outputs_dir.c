@@ -142,7 +142,7 @@ static enum df_err add_processes(const struct df_report *r, struct df_arena *a, 
 	if (!p)
 		return DF_ERR_NOMEM;
 	(void)getrusage(RUSAGE_SELF, &own);
-	p[0] = (struct df_run_process){DF_STR("coordinator"), 0, (uint64_t)own.ru_maxrss * 1024,
+	p[0] = (struct df_run_process){DF_STR("coordinator"), 0, df_peak_rss_bytes(),
 				       (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) +
 					       (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6};
 	for (size_t i = 0; i < r->n_process; i++)

@@ -4,7 +4,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/exit.h"
@@ -64,7 +63,6 @@ static void add_costs(struct df_buf *b, const struct df_report *r)
 {
 	static const char *const role[] = {[DF_ROLE_WORKER] = "worker", [DF_ROLE_READER] = "reader"};
 	char z[32];
-	struct rusage own = {0};
 	for (size_t i = 0; i < r->options->pipeline->n_stage; i++) {
 		char name[128];
 		struct df_str call = df_pipeline_call_name(&r->options->pipeline->stage[i]);
@@ -74,9 +72,8 @@ static void add_costs(struct df_buf *b, const struct df_report *r)
 			(void)df_buf_addf(b, "%s" DF_STR_FMT " %s", b->n ? ", " : "time in ", DF_STR_ARG(call),
 					  df_human_time((double)*ns / 1e9, z));
 	}
-	(void)getrusage(RUSAGE_SELF, &own);
 	(void)df_buf_addf(b, "%speak memory %s in the coordinator", b->n ? "; " : "",
-			  df_human_bytes((double)own.ru_maxrss * 1024, z));
+			  df_human_bytes((double)df_peak_rss_bytes(), z));
 	for (int k = DF_ROLE_WORKER; k <= DF_ROLE_READER; k++) {
 		uint64_t peak = 0;
 		for (size_t i = 0; i < r->n_process; i++)

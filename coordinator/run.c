@@ -222,6 +222,7 @@ static enum df_err start(struct run *r, struct df_fail *fail)
 		.skip = (uint64_t)o->skip,
 		.limit = o->limit < 0 ? UINT64_MAX : (uint64_t)o->limit,
 		.grace_ns = GRACE_NS,
+		.lease_bytes_max = o->output_format == DF_OUTFMT_NONE ? DF_LEASE_BYTES_MAX_NONE : DF_LEASE_BYTES_MAX,
 	};
 	enum df_err err = df_control_create(&config, &r->outputs.recovered, &r->control);
 	if (err != DF_OK)

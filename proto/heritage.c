@@ -202,8 +202,7 @@ void df_slot_end(struct df_slot *s)
 	atomic_fetch_add(&s->seq, 1);
 }
 
-/* VmHWM of /proc/self/status, in bytes; 0 when it cannot be read. */
-static uint64_t peak_rss(void)
+uint64_t df_peak_rss_bytes(void)
 {
 	char text[4096];
 	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -224,5 +223,5 @@ void df_slot_note_memory(struct df_slot *s, uint64_t now_ns)
 	if (now_ns < atomic_load(&next_ns))
 		return;
 	atomic_store(&next_ns, now_ns + 100 * DF_MS);
-	atomic_store(&s->peak_rss_bytes, peak_rss());
+	atomic_store(&s->peak_rss_bytes, df_peak_rss_bytes());
 }
