@@ -22,7 +22,8 @@ struct lane {
 	uint64_t got;    /* last parts received */
 	uint64_t expect; /* as the last HELLO said */
 	bool check, fencing;
-	uint32_t gaps; /* HELLOs in a row that found fewer results than were sent */
+	uint64_t noted; /* as an earlier HELLO said; the watch is for this number */
+	uint32_t gaps;  /* looks in a row at an empty socket that found fewer results than `noted` */
 };
 
 /* What a reader said of one cell. */
@@ -687,7 +688,10 @@ void df_sink_on_empty(struct df_sink *s)
 	for (size_t i = 0; i < s->n_lane && !s->over;) {
 		struct lane *lane = &s->lane[i];
 		if (lane->check) {
-			lane->gaps = lane->got < lane->expect ? lane->gaps + 1 : 0;
+			/* what was sent since may still be on its way: only what an earlier HELLO told can be missing */
+			bool missing = lane->got < lane->noted;
+			lane->gaps = missing ? lane->gaps + 1 : 0;
+			lane->noted = missing ? lane->noted : lane->expect;
 			lane->check = false;
 			if (lane->gaps == 2)
 				emit(s, (struct df_event){.type = DF_EVENT_GAP, .lane = lane->id});

@@ -377,8 +377,25 @@ static void test_sink__a_gap_is_found_only_when_the_socket_was_empty_and_twice(v
 	assert_int_equal(count(&b, DF_EVENT_GAP), 0);
 	tell(&b, DF_ORDER_HELLO, 1, 1);
 	df_sink_on_empty(b.sink);
+	assert_int_equal(count(&b, DF_EVENT_GAP), 0); /* missing once */
+	tell(&b, DF_ORDER_HELLO, 1, 1);
+	df_sink_on_empty(b.sink);
 	assert_int_equal(count(&b, DF_EVENT_GAP), 1);
 	assert_int_equal(last(&b)->lane, 1);
+	tear_down(&b);
+}
+
+static void test_sink__results_on_their_way_at_every_hello_are_no_gap(void **state)
+{
+	struct bench b;
+	(void)state;
+	set_up(&b, (uint64_t[]){20}, 1, false);
+	for (uint64_t i = 0; i < 20; i++) { /* a busy lane is always one behind what it says */
+		tell(&b, DF_ORDER_HELLO, 1, i + 1);
+		df_sink_on_empty(b.sink);
+		answer(&b, 1, 5 + i, (struct df_cells){0, i, 1}, "a\n");
+	}
+	assert_int_equal(count(&b, DF_EVENT_GAP), 0);
 	tear_down(&b);
 }
 
@@ -596,6 +613,7 @@ int main(void)
 		cmocka_unit_test(test_sink__a_fenced_lanes_late_result_is_dropped),
 		cmocka_unit_test(test_sink__fencing_twice_or_an_unknown_lane_is_answered_at_once),
 		cmocka_unit_test(test_sink__a_gap_is_found_only_when_the_socket_was_empty_and_twice),
+		cmocka_unit_test(test_sink__results_on_their_way_at_every_hello_are_no_gap),
 		cmocka_unit_test(test_sink__a_result_that_was_only_late_is_no_gap),
 		cmocka_unit_test(test_sink__a_failed_answer_drops_its_parts_and_counts_as_sent),
 		cmocka_unit_test(test_sink__with_order_results_wait_for_the_cells_before_them),
