@@ -222,6 +222,6 @@ void df_slot_note_memory(struct df_slot *s, uint64_t now_ns)
 	static atomic_uint_fast64_t next_ns;
 	if (now_ns < atomic_load(&next_ns))
 		return;
-	atomic_store(&next_ns, now_ns + 100 * DF_MS);
+	atomic_store(&next_ns, now_ns + 20 * DF_MS);
 	atomic_store(&s->peak_rss_bytes, df_peak_rss_bytes());
 }

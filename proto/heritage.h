@@ -74,7 +74,7 @@ void df_slot_begin(struct df_slot *s, uint64_t lease, struct df_record_id first,
 		   uint64_t now_ns);
 void df_slot_end(struct df_slot *s);
 
-/* Note the calling process's peak resident memory, at most every 100 ms. The parent's rusage of a child will not do: it counts what the
+/* Note the calling process's peak resident memory, at most every 20 ms. The parent's rusage of a child will not do: it counts what the
  * parent's memory was when the child was started. */
 uint64_t df_peak_rss_bytes(void); /* VmHWM of this process; 0 when it cannot be read */
 void df_slot_note_memory(struct df_slot *s, uint64_t now_ns);

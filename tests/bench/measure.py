@@ -189,7 +189,7 @@ def embed():
         path = f"{WORK}/texts/{name}.jsonl"
         with open(path, "rb") as f:
             n = sum(1 for _ in f)
-        for jobs in sorted({1, JOBS}):
+        for jobs in sorted({1, JOBS} if os.environ.get("ONE", "1") != "0" else {JOBS}):
             def ours():
                 out = WORK + "/out-embed"
                 shutil.rmtree(out, ignore_errors=True)

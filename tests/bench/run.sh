@@ -5,6 +5,7 @@
 #   JOBS=N      processes of both sides (the machine's cores)
 #   SIZE_MB=N   JSONL for the throughput (1000)
 #   REPS=N      interleaved repeats (5; embed: 3); medians are printed
+#   ONE=0       embed: with JOBS processes only, not also with one (which takes a quarter of an hour)
 #   PEERS=0     our side only (no network needed)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
