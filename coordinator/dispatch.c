@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/limits.h"
 
 struct work {
@@ -59,20 +60,6 @@ struct df_dispatch {
 	uint64_t strikes;
 	uint32_t crashes; /* outside of documents, over one cell at most */
 };
-
-/* Make room for one more element in a growing array. */
-static enum df_err room(void **p, size_t n, size_t *cap, size_t size)
-{
-	if (n < *cap)
-		return DF_OK;
-	size_t want = *cap ? *cap * 2 : 8;
-	void *q = realloc(*p, want * size);
-	if (!q)
-		return DF_ERR_NOMEM;
-	*p = q;
-	*cap = want;
-	return DF_OK;
-}
 
 /* ------------------------------------------------------------------ queues */
 
@@ -200,7 +187,7 @@ enum df_err df_dispatch_add_lane(struct df_dispatch *d, uint64_t lane)
 {
 	if (d->n_lane == DF_LANES_MAX)
 		return DF_ERR_LIMIT;
-	DF_TRY(room((void **)&d->lane, d->n_lane, &d->cap_lane, sizeof(*d->lane)));
+	DF_TRY(df_array_room((void **)&d->lane, d->n_lane, &d->cap_lane, sizeof(*d->lane)));
 	d->lane[d->n_lane++] = (struct lane){.id = lane};
 	return DF_OK;
 }
@@ -227,12 +214,12 @@ static enum df_err lease_take(struct df_lease *l, struct df_cells cells, struct 
 {
 	struct df_cells *last = l->n_cells ? &l->cells[l->n_cells - 1] : NULL;
 	if (blob) {
-		DF_TRY(room((void **)&l->blob, l->n_blob, &l->cap_blob, sizeof(struct df_blob *)));
+		DF_TRY(df_array_room((void **)&l->blob, l->n_blob, &l->cap_blob, sizeof(struct df_blob *)));
 	}
 	if (last && last->source == cells.source && last->first + last->n == cells.first) {
 		last->n += cells.n;
 	} else {
-		DF_TRY(room((void **)&l->cells, l->n_cells, &l->cap_cells, sizeof(*l->cells)));
+		DF_TRY(df_array_room((void **)&l->cells, l->n_cells, &l->cap_cells, sizeof(*l->cells)));
 		l->cells[l->n_cells++] = cells;
 	}
 	if (blob)
@@ -383,7 +370,7 @@ enum df_err df_dispatch_next(struct df_dispatch *d, uint64_t lane_id, uint64_t n
 	struct lane *lane = find_lane(d, lane_id);
 	if (!lane || lane->held >= d->config.credits || lane->alone)
 		return DF_ERR_AGAIN;
-	DF_TRY(room((void **)&d->lease, d->n_lease, &d->cap_lease, sizeof(struct df_lease *)));
+	DF_TRY(df_array_room((void **)&d->lease, d->n_lease, &d->cap_lease, sizeof(struct df_lease *)));
 	struct df_lease *l = lease_blank(d);
 	if (!l)
 		return DF_ERR_NOMEM;
@@ -501,7 +488,7 @@ static enum df_err strike(struct df_dispatch *d, struct df_record_id record, boo
 	       (d->strike[i].record.source != record.source || d->strike[i].record.offset != record.offset))
 		i++;
 	if (i == d->n_strike) {
-		DF_TRY(room((void **)&d->strike, d->n_strike, &d->cap_strike, sizeof(*d->strike)));
+		DF_TRY(df_array_room((void **)&d->strike, d->n_strike, &d->cap_strike, sizeof(*d->strike)));
 		d->strike[d->n_strike++] = (struct strike){record, 0};
 	}
 	d->strikes++;
@@ -545,7 +532,7 @@ enum df_err df_dispatch_retire(struct df_dispatch *d, uint64_t lane, const struc
 
 enum df_err df_dispatch_add_poison(struct df_dispatch *d, struct df_record_id record)
 {
-	DF_TRY(room((void **)&d->poison, d->n_poison, &d->cap_poison, sizeof(*d->poison)));
+	DF_TRY(df_array_room((void **)&d->poison, d->n_poison, &d->cap_poison, sizeof(*d->poison)));
 	d->poison[d->n_poison++] = record;
 	return DF_OK;
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "coordinator/control.h"
@@ -156,14 +157,7 @@ static struct reader *find_reader(struct df_intake *in, uint64_t lane)
 
 static enum df_err add_reader(struct df_intake *in, uint64_t lane, struct reader **ret_reader)
 {
-	if (in->n_reader == in->cap_reader) {
-		size_t cap = in->cap_reader ? in->cap_reader * 2 : 8;
-		struct reader *p = realloc(in->reader, cap * sizeof(*p));
-		if (!p)
-			return DF_ERR_NOMEM;
-		in->reader = p;
-		in->cap_reader = cap;
-	}
+	DF_TRY(df_array_room((void **)&in->reader, in->n_reader, &in->cap_reader, sizeof(*in->reader)));
 	in->reader[in->n_reader] = (struct reader){.lane = lane};
 	*ret_reader = &in->reader[in->n_reader++];
 	return DF_OK;

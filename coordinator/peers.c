@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "base/array.h"
+
 void df_peers_release(struct df_peers *p)
 {
 	free(p->item);
@@ -12,14 +14,7 @@ void df_peers_release(struct df_peers *p)
 
 enum df_err df_peers_add(struct df_peers *p, uint64_t lane, enum df_role role, uint64_t now_ns)
 {
-	if (p->n == p->cap) {
-		size_t cap = p->cap ? p->cap * 2 : 16;
-		struct df_peer *item = realloc(p->item, cap * sizeof(*item));
-		if (!item)
-			return DF_ERR_NOMEM;
-		p->item = item;
-		p->cap = cap;
-	}
+	DF_TRY(df_array_room((void **)&p->item, p->n, &p->cap, sizeof(*p->item)));
 	p->item[p->n++] = (struct df_peer){.lane = lane, .role = role, .heard_ns = now_ns};
 	return DF_OK;
 }

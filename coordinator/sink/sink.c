@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "coordinator/cellset.h"
@@ -68,19 +69,6 @@ struct df_sink {
 	struct df_sink_stats stats;
 	struct df_arena scratch;
 };
-
-static enum df_err room(void **p, size_t n, size_t *cap, size_t size)
-{
-	if (n < *cap)
-		return DF_OK;
-	size_t want = *cap ? *cap * 2 : 8;
-	void *q = realloc(*p, want * size);
-	if (!q)
-		return DF_ERR_NOMEM;
-	*p = q;
-	*cap = want;
-	return DF_OK;
-}
 
 static void emit(struct df_sink *s, struct df_event event)
 {
@@ -314,7 +302,7 @@ static bool write_result(struct df_sink *s, struct df_staged *r)
 	if (ok && s->batch.n == 0)
 		s->batch_since_ns = s->now_ns;
 	for (size_t i = 0; ok && i < r->n_cells; i++) {
-		ok = check(s, room((void **)&s->batch.item, s->batch.n, &s->batch.cap, sizeof(*s->batch.item)),
+		ok = check(s, df_array_room((void **)&s->batch.item, s->batch.n, &s->batch.cap, sizeof(*s->batch.item)),
 			   "note cells");
 		if (ok)
 			s->batch.item[s->batch.n++] = (struct df_commit_cells){
@@ -584,7 +572,7 @@ void df_sink_on_message(struct df_sink *s, struct df_frames *frames)
 
 static void on_source(struct df_sink *s, const struct df_order *o)
 {
-	if (!check(s, room((void **)&s->note, s->n_note, &s->cap_note, sizeof(*s->note)), "note a source"))
+	if (!check(s, df_array_room((void **)&s->note, s->n_note, &s->cap_note, sizeof(*s->note)), "note a source"))
 		return;
 	if (s->n_note + s->n_poison + s->batch.n == 0)
 		s->batch_since_ns = s->now_ns;
@@ -619,7 +607,8 @@ static void on_info(struct df_sink *s, const struct df_order *o)
 
 static void on_poison(struct df_sink *s, const struct df_order *o)
 {
-	if (!check(s, room((void **)&s->poison, s->n_poison, &s->cap_poison, sizeof(*s->poison)), "note poison"))
+	if (!check(s, df_array_room((void **)&s->poison, s->n_poison, &s->cap_poison, sizeof(*s->poison)),
+		   "note poison"))
 		return;
 	if (s->n_note + s->n_poison + s->batch.n == 0)
 		s->batch_since_ns = s->now_ns;
@@ -643,7 +632,7 @@ void df_sink_on_order(struct df_sink *s, const struct df_order *o)
 	}
 	switch (o->type) {
 	case DF_ORDER_LANE:
-		if (check(s, room((void **)&s->lane, s->n_lane, &s->cap_lane, sizeof(*s->lane)), "add a lane"))
+		if (check(s, df_array_room((void **)&s->lane, s->n_lane, &s->cap_lane, sizeof(*s->lane)), "add a lane"))
 			s->lane[s->n_lane++] = (struct lane){.id = o->lane};
 		break;
 	case DF_ORDER_FENCE:
