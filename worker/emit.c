@@ -61,33 +61,61 @@ void df_emit_destroy(struct df_emit **emit)
 
 /* ------------------------------------------------------------------ frames */
 
-static struct df_blob *compress(struct df_emit *e, const struct df_buf *b)
+static struct df_blob *compress(struct df_emit *e, struct df_str s)
 {
-	size_t bound = ZSTD_compressBound(b->n);
+	size_t bound = ZSTD_compressBound(s.n);
 	char *p = malloc(bound);
 	if (!p)
 		return NULL;
-	size_t n = ZSTD_compress2(e->zstd, p, bound, b->p, b->n);
+	size_t n = ZSTD_compress2(e->zstd, p, bound, s.p, s.n);
 	struct df_blob *blob = ZSTD_isError(n) ? NULL : df_blob_adopt(p, n);
 	if (!blob)
 		free(p);
 	return blob;
 }
 
+/* Takes over the blob; NULL: memory was out. */
+static enum df_err hand_over(struct df_emit *e, enum df_output_kind kind, uint64_t rows, size_t raw_bytes,
+			     struct df_blob *blob, struct df_fail *fail)
+{
+	if (!blob)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for an output frame of %zu bytes", raw_bytes);
+	struct df_output output = {kind, rows, raw_bytes, df_hash64(blob->p, blob->n)};
+	return e->config.frame(e->config.self, &output, blob);
+}
+
+/* A row much larger than a frame goes in slices, counted with the first: queues are bounded by frames, and so by bytes. */
+static enum df_err cut_slices(struct df_emit *e, enum df_output_kind kind, struct df_fail *fail)
+{
+	struct df_buf *b = &e->out[kind];
+	uint64_t rows = e->rows[kind];
+	for (size_t at = 0; at < b->n; at += DF_FRAME_BYTES) {
+		struct df_str slice = {b->p + at, b->n - at < DF_FRAME_BYTES ? b->n - at : DF_FRAME_BYTES};
+		struct df_blob *blob = e->config.zstd ? compress(e, slice) : df_blob_copy(slice.p, slice.n);
+		DF_TRY(hand_over(e, kind, rows, slice.n, blob, fail));
+		rows = 0;
+	}
+	df_buf_release(b);
+	df_buf_reset(b);
+	e->rows[kind] = 0;
+	return DF_OK;
+}
+
 static enum df_err cut(struct df_emit *e, enum df_output_kind kind, struct df_fail *fail)
 {
 	struct df_buf *b = &e->out[kind];
+	uint64_t rows = e->rows[kind];
+	size_t n = b->n;
+	if (kind != DF_OUTPUT_NPY && n > 2 * DF_FRAME_BYTES)
+		return cut_slices(e, kind, fail);
 	bool packed = e->config.zstd && kind != DF_OUTPUT_NPY;
-	struct df_output output = {.kind = kind, .rows = e->rows[kind], .raw_bytes = b->n};
-	struct df_blob *blob = packed ? compress(e, b) : df_blob_adopt(b->p, b->n);
-	if (!blob)
-		return df_fail(fail, DF_ERR_NOMEM, "no memory for an output frame of %zu bytes", b->n);
-	if (!packed)
+	struct df_blob *blob = packed ? compress(e, df_buf_str(b)) : df_blob_adopt(b->p, n);
+	if (blob && !packed)
 		*b = (struct df_buf){.max = b->max}; /* the bytes have gone with the blob */
-	df_buf_reset(b);
+	if (blob)
+		df_buf_reset(b);
 	e->rows[kind] = 0;
-	output.hash = df_hash64(blob->p, blob->n);
-	return e->config.frame(e->config.self, &output, blob);
+	return hand_over(e, kind, rows, n, blob, fail);
 }
 
 static enum df_err row_done(struct df_emit *e, enum df_output_kind kind, struct df_fail *fail)

@@ -43,8 +43,8 @@ int df_role_main(int argc, char **argv)
 	(void)signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; the coordinator decides */
 	(void)signal(SIGPIPE, SIG_IGN);
 	/* frames of 256 KB would be mapped and unmapped one by one: keep them in the heap */
-	(void)mallopt(M_MMAP_THRESHOLD, 8 << 20);
-	(void)mallopt(M_TRIM_THRESHOLD, 16 << 20);
+	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
+	(void)mallopt(M_TRIM_THRESHOLD, 4 << 20);
 	if (bound_to_parent(&h)) {
 		err = h.role == DF_ROLE_WORKER ? df_agent_run(&h, slot, &fail) : df_reader_run(&h, slot, &fail);
 		if (err != DF_OK)

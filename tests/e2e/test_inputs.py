@@ -120,6 +120,21 @@ class GoodInputs(Case):
             result = self.run_ok("-k", "-j", jobs, "--cell-size", cell, "strip", "a.jsonl")
             self.assertEqual(result.out.encode(), data, (jobs, cell))
 
+    def test_rows_much_larger_than_a_frame_come_out_whole(self):
+        data = b"".join(json.dumps({"id": str(i), "text": "é%d " % i * (1 + 90000 * (i % 4))}, ensure_ascii=False).encode() + b"\n"
+                        for i in range(12))
+        self.write("a.jsonl", data)
+        self.write("a.jsonl.gz", gzip.compress(data, 1))
+        for name in ("a.jsonl", "a.jsonl.gz"):
+            self.assertEqual(self.run_ok("-k", "count | exec cmd=cat", name).rows(), self.run_ok("-k", "count", name).rows())
+            self.assertEqual(self.run_ok("-k", "sample rate=1", name).out.encode(), data)
+        self.run_ok("-k", "sample rate=1", "-o", "out", "a.jsonl")
+        self.assertEqual((self.dir / "out" / "part-00000.jsonl").read_bytes(), data)
+        if shutil.which("zstd"):
+            self.run_ok("-k", "--zstd=1", "sample rate=1", "-o", "packed", "a.jsonl")
+            packed = subprocess.run(["zstd", "-dc", "packed/part-00000.jsonl.zst"], cwd=self.dir, check=True, stdout=subprocess.PIPE)
+            self.assertEqual(packed.stdout, data)
+
     def test_sample_is_by_hash_and_repeatable(self):
         self.write("a.jsonl", jsonl(2000))
         one = self.run_ok("-k", "--sample", "0.25", "strip", "a.jsonl").ids()
