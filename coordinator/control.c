@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "coordinator/intake.h"
@@ -463,14 +464,9 @@ static void fail_source(struct df_control *c, uint32_t source, enum df_err err, 
 	c->stats.source_errors++;
 	df_grid_fail(g, source);
 	df_dispatch_drop_source(c->dispatch, source);
-	if (c->n_closing == c->cap_closing) {
-		size_t cap = c->cap_closing ? c->cap_closing * 2 : 8;
-		struct df_source_state *p = realloc(c->closing, cap * sizeof(*p));
-		if (!check(c, p ? DF_OK : DF_ERR_NOMEM, "close an input"))
-			return;
-		c->closing = p;
-		c->cap_closing = cap;
-	}
+	if (!check(c, df_array_room((void **)&c->closing, c->n_closing, &c->cap_closing, sizeof(*c->closing)),
+		   "close an input"))
+		return;
 	struct df_source_state state = {
 		source, true, err, g->source[source].n_cell, {df_str_dup(df_str_from(why)), strlen(why)}};
 	c->closing[c->n_closing++] = state;

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -73,14 +74,8 @@ enum df_err df_supervisor_create(struct df_supervisor **ret_supervisor, struct d
 
 static enum df_err add(struct df_supervisor *s, struct df_fail *fail)
 {
-	if (s->n < s->cap)
-		return DF_OK;
-	size_t cap = s->cap ? s->cap * 2 : 8;
-	struct child *p = realloc(s->child, cap * sizeof(*p));
-	if (!p)
+	if (df_array_room((void **)&s->child, s->n, &s->cap, sizeof(*s->child)) != DF_OK)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory to start a worker");
-	s->child = p;
-	s->cap = cap;
 	return DF_OK;
 }
 
@@ -188,14 +183,8 @@ static struct df_blame read_blame(const struct df_slot *slot, int sig)
 
 static void note_usage(struct df_supervisor *s, const struct child *c, const struct rusage *u)
 {
-	if (s->n_stats == s->cap_stats) {
-		size_t cap = s->cap_stats ? s->cap_stats * 2 : 16;
-		struct df_process_stats *p = realloc(s->stats, cap * sizeof(*p));
-		if (!p)
-			return; /* a report is worth less than the run */
-		s->stats = p;
-		s->cap_stats = cap;
-	}
+	if (df_array_room((void **)&s->stats, s->n_stats, &s->cap_stats, sizeof(*s->stats)) != DF_OK)
+		return; /* a report is worth less than the run */
 	uint64_t us = (uint64_t)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) * 1000000U +
 		      (uint64_t)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
 	s->stats[s->n_stats++] =
@@ -266,11 +255,6 @@ void df_supervisor_states(const struct df_supervisor *s, char *ret_states, size_
 		if (s->child[i].role == DF_ROLE_WORKER)
 			ret_states[n++] = atomic_load(&s->child[i].slot->computing) ? '#' : '.';
 	ret_states[n] = '\0';
-}
-
-size_t df_supervisor_n(const struct df_supervisor *s)
-{
-	return s->n;
 }
 
 const struct df_process_stats *df_supervisor_stats(const struct df_supervisor *s, size_t *ret_n)

@@ -42,7 +42,6 @@ void df_supervisor_kill(struct df_supervisor *s, uint64_t lane, int signal);
 bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit);
 /* One character per worker: '#' computing, '.' waiting. */
 void df_supervisor_states(const struct df_supervisor *s, char *ret_states, size_t size);
-size_t df_supervisor_n(const struct df_supervisor *s);
 /* What ended children used; valid until the next reap. */
 const struct df_process_stats *df_supervisor_stats(const struct df_supervisor *s, size_t *ret_n);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/limits.h"
 
 static enum df_err make_dir(struct df_wire *w, struct df_fail *fail)
@@ -95,14 +96,8 @@ void df_wire_close(struct df_wire *w)
 enum df_err df_wire_add_lane(struct df_wire *w, uint64_t lane, char ret_endpoint[128], struct df_fail *fail)
 {
 	char name[32];
-	if (w->n_lane == w->cap_lane) {
-		size_t cap = w->cap_lane ? w->cap_lane * 2 : 16;
-		struct df_lane_socket *p = realloc(w->lane, cap * sizeof(*p));
-		if (!p)
-			return df_fail(fail, DF_ERR_NOMEM, "no memory for a lane");
-		w->lane = p;
-		w->cap_lane = cap;
-	}
+	if (df_array_room((void **)&w->lane, w->n_lane, &w->cap_lane, sizeof(*w->lane)) != DF_OK)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for a lane");
 	struct df_lane_socket l = {.lane = lane};
 	(void)snprintf(name, sizeof(name), "lane-%llx", (unsigned long long)lane);
 	DF_TRY(listen_on(w, name, DF_SOCKET_PUSH, DF_LANE_HWM, &l.socket, fail));

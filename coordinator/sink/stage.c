@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/array.h"
+
 void df_staging_init(struct df_staging *g, uint64_t memory_max, int dirfd)
 {
 	*g = (struct df_staging){.memory_max = memory_max, .fd = -1, .dirfd = dirfd};
@@ -94,15 +96,9 @@ static enum df_err spill(struct df_staging *g, struct df_staged_frame *f, const 
 enum df_err df_staged_add(struct df_staging *g, struct df_staged *s, enum df_output_kind kind, uint64_t rows,
 			  struct df_blob *blob, struct df_fail *fail)
 {
-	if (s->n_frame == s->cap_frame) {
-		size_t cap = s->cap_frame ? s->cap_frame * 2 : 8;
-		struct df_staged_frame *p = realloc(s->frame, cap * sizeof(*p));
-		if (!p) {
-			df_blob_unref(&blob);
-			return df_fail(fail, DF_ERR_NOMEM, "no memory for a result of %zu frames", cap);
-		}
-		s->frame = p;
-		s->cap_frame = cap;
+	if (df_array_room((void **)&s->frame, s->n_frame, &s->cap_frame, sizeof(*s->frame)) != DF_OK) {
+		df_blob_unref(&blob);
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for a result of more than %zu frames", s->n_frame);
 	}
 	struct df_staged_frame f = {kind, rows, NULL, 0, blob->n};
 	if (blob->n && g->memory_bytes + blob->n > g->memory_max) {

@@ -29,7 +29,7 @@ struct df_bytes_at {
 	void *self;
 };
 
-/* The real one: df_bytes_of_fd(&x) borrows the struct and the descriptor. */
+/* The real one: df_bytes_of_file(&x) borrows the struct and the descriptor. */
 struct df_file_at {
 	int fd;
 	struct df_file_id id; /* expected */

@@ -2,6 +2,7 @@
 /* chunk: a row becomes several, each with the place of its text in the row's. */
 #include <stdlib.h>
 
+#include "base/limits.h"
 #include "worker/stages/cut.h"
 #include "worker/stages/rows.h"
 #include "worker/stages/stages.h"
@@ -40,7 +41,7 @@ static const struct df_opt option_rows[] = {
 	 .offset = AT(max_chunks),
 	 .initial = "100000",
 	 .min = 1,
-	 .max = 10000000,
+	 .max = DF_ROWS_PER_DOC_MAX,
 	 .help = "A document of more chunks is rejected"},
 	{.name = NULL},
 };
