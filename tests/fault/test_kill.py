@@ -127,12 +127,15 @@ class Kills(Case):
 
     def test_interrupted_it_finishes_what_is_in_work_and_exits_75(self):
         self.write("a.jsonl", jsonl(N))
-        child = self.start("run", SLEEPS, "-o", "out", "a.jsonl")
-        time.sleep(0.5 * SLOW)
+        self.write("nap", "0.3")  # so slow that a signal always comes in the middle, on the quietest machine
+        pipeline = "exec cmd='sleep $(cat nap); cat'"
+        child = self.start("run", pipeline, "-o", "out", "a.jsonl")
+        time.sleep(1.0 * SLOW)
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=60 * SLOW)
         self.assertEqual(child.returncode, 75, err.decode())
-        result = self.flume("run", SLEEPS, "-o", "out", "a.jsonl", timeout=120)
+        self.write("nap", "0")
+        result = self.flume("run", pipeline, "-o", "out", "a.jsonl", timeout=120)
         self.assertEqual(result.code, 0, result.err)
         self.once_each(r["id"] for r in self.output_of("out"))
 
