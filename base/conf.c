@@ -113,6 +113,8 @@ static void number_text(enum df_opt_type type, double v, char *z, size_t size)
 	}
 	if (type == DF_OPT_FLOAT)
 		(void)snprintf(z, size, "%g", v);
+	else if (type == DF_OPT_TIME)
+		(void)snprintf(z, size, v < 120 ? "%g s" : "%g h", v < 120 ? v : v / 3600);
 	else
 		(void)snprintf(z, size, "%.0f%.*s", v, unit ? 1 : 0, units + unit);
 }
@@ -124,6 +126,7 @@ static void wanted(const struct df_opt *row, char *z, size_t size)
 		[DF_OPT_BOOL] = "true or false",
 		[DF_OPT_INT] = "a whole number",
 		[DF_OPT_SIZE] = "a size such as 64k or 8m",
+		[DF_OPT_TIME] = "a time such as 30s, 10m or 2h",
 		[DF_OPT_FLOAT] = "a number",
 		[DF_OPT_STRING] = "text",
 		[DF_OPT_ENUM] = "one of ",
@@ -241,6 +244,11 @@ static enum df_err set_number(const struct df_opt *row, struct df_str value, voi
 			return wrong(row, value, fail);
 		memcpy(to, &u, sizeof(u));
 		return DF_OK;
+	case DF_OPT_TIME:
+		if (df_str_to_time(value, &u) != DF_OK || !in_range(row, (double)u / 1e9))
+			return wrong(row, value, fail);
+		memcpy(to, &u, sizeof(u));
+		return DF_OK;
 	default:
 		if (df_str_to_double(value, &d) != DF_OK || !in_range(row, d))
 			return wrong(row, value, fail);
@@ -272,6 +280,7 @@ static enum df_err set_row(const struct df_opt *row, struct df_arena *arena, voi
 		return set_list(row, arena, value, to, fail);
 	case DF_OPT_INT:
 	case DF_OPT_SIZE:
+	case DF_OPT_TIME:
 	case DF_OPT_FLOAT:
 		return set_number(row, value, to, fail);
 	}
@@ -303,8 +312,8 @@ void df_conf_defaults(const struct df_opt *table, struct df_arena *arena, void *
 const char *df_conf_value_name(const struct df_opt *row)
 {
 	static const char *const words[] = {
-		[DF_OPT_BOOL] = "",       [DF_OPT_INT] = "N", [DF_OPT_SIZE] = "SIZE", [DF_OPT_FLOAT] = "X",
-		[DF_OPT_STRING] = "TEXT", [DF_OPT_ENUM] = "", [DF_OPT_LIST] = "A,B",
+		[DF_OPT_BOOL] = "",   [DF_OPT_INT] = "N",       [DF_OPT_SIZE] = "SIZE", [DF_OPT_TIME] = "TIME",
+		[DF_OPT_FLOAT] = "X", [DF_OPT_STRING] = "TEXT", [DF_OPT_ENUM] = "",     [DF_OPT_LIST] = "A,B",
 	};
 	if (row->value_name)
 		return row->value_name;
@@ -419,8 +428,8 @@ static void markdown_row(const struct df_opt *row, struct df_buf *out)
 {
 	static const char *const types[] = {
 		[DF_OPT_BOOL] = "true or false", [DF_OPT_INT] = "whole number", [DF_OPT_SIZE] = "size in bytes",
-		[DF_OPT_FLOAT] = "number",       [DF_OPT_STRING] = "text",      [DF_OPT_ENUM] = "word",
-		[DF_OPT_LIST] = "words",
+		[DF_OPT_TIME] = "time",          [DF_OPT_FLOAT] = "number",     [DF_OPT_STRING] = "text",
+		[DF_OPT_ENUM] = "word",          [DF_OPT_LIST] = "words",
 	};
 	char low[32], high[32];
 	(void)df_buf_addf(out, "| `%s` | %s | ", row->name, types[row->type]);

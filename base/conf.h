@@ -15,9 +15,10 @@
 #include "base/str.h"
 
 enum df_opt_type {
-	DF_OPT_BOOL,   /* bool; "true|false|yes|no|on|off|1|0" */
-	DF_OPT_INT,    /* int64_t */
-	DF_OPT_SIZE,   /* uint64_t bytes; "8m", "64KiB" */
+	DF_OPT_BOOL, /* bool; "true|false|yes|no|on|off|1|0" */
+	DF_OPT_INT,  /* int64_t */
+	DF_OPT_SIZE, /* uint64_t bytes; "8m", "64KiB" */
+	DF_OPT_TIME, /* uint64_t nanoseconds; "30s", "250ms", "1.5h", a plain number is seconds; min and max are seconds */
 	DF_OPT_FLOAT,  /* double */
 	DF_OPT_STRING, /* struct df_str, lives in the arena given to df_conf_set */
 	DF_OPT_ENUM,   /* int: index of the word in `choices` ("jsonl|npy|both|none") */

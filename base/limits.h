@@ -65,6 +65,11 @@
 #define DF_ROWS_PER_DOC_MAX 10000000U /* rows (chunks) of one document; user: chunk max_chunks= */
 
 /* --- processes --- */
+#define DF_DOC_TIMEOUT_DEFAULT "60s" /* user: --doc-timeout */
+#define DF_MAX_ERRORS_SAMPLE 1000    /* documents before a percentage of errors means anything */
+#define DF_RESPAWNS_MAX 3            /* lives of a coordinator without progress, before its guard gives up */
+#define DF_SPAWN_BACKOFF_MS 10       /* after a process that died without finishing anything; doubles up to ... */
+#define DF_SPAWN_BACKOFF_MAX_MS 1000
 #define DF_HELLO_MS 1000
 #define DF_SILENT_MS 10000 /* a peer silent for this long is retired */
 #define DF_WORKERS_MAX 1024

@@ -184,6 +184,32 @@ enum df_err df_str_to_size(struct df_str s, uint64_t *ret_bytes)
 	return DF_OK;
 }
 
+enum df_err df_str_to_time(struct df_str s, uint64_t *ret_ns)
+{
+	static const struct {
+		const char *unit;
+		double seconds;
+	} unit[] = {{"", 1}, {"s", 1}, {"ms", 1e-3}, {"us", 1e-6}, {"m", 60}, {"min", 60}, {"h", 3600}, {"d", 86400}};
+	size_t digits = 0;
+	double v = 0;
+	while (digits < s.n && (isdigit((unsigned char)s.p[digits]) || s.p[digits] == '.'))
+		digits++;
+	if (digits == 0)
+		return DF_ERR_PARSE;
+	DF_TRY(df_str_to_double((struct df_str){s.p, digits}, &v));
+	struct df_str rest = {s.p + digits, s.n - digits};
+	for (size_t i = 0; i < sizeof(unit) / sizeof(unit[0]); i++) {
+		if (!df_str_is(rest, unit[i].unit))
+			continue;
+		v *= unit[i].seconds * 1e9;
+		if (v >= 0x1p63)
+			return DF_ERR_RANGE;
+		*ret_ns = (uint64_t)(v + 0.5);
+		return DF_OK;
+	}
+	return DF_ERR_PARSE;
+}
+
 char *df_str_dup(struct df_str s)
 {
 	char *z = malloc(s.n + 1);

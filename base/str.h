@@ -55,6 +55,8 @@ enum df_err df_str_to_i64(struct df_str s, int64_t *ret_value) DF_MUST_CHECK;
 /* Floating point as strtod reads it in the C locale, whole slice; inf and nan are DF_ERR_PARSE. */
 enum df_err df_str_to_double(struct df_str s, double *ret_value) DF_MUST_CHECK;
 /* Bytes with an optional k, m, g, t (powers of 1024; kb, KiB, MB, ... mean the same): "8m". */
+/* "30s", "250ms", "1.5h", "2m", "1d", "30" (seconds), in nanoseconds. DF_ERR_PARSE, DF_ERR_RANGE (above 2^63 ns). */
+enum df_err df_str_to_time(struct df_str s, uint64_t *ret_ns) DF_MUST_CHECK;
 enum df_err df_str_to_size(struct df_str s, uint64_t *ret_bytes) DF_MUST_CHECK;
 
 /* A NUL-terminated heap copy, or NULL when memory is out. */

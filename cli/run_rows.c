@@ -140,6 +140,65 @@ const struct df_opt df_run_rows[] = {
 	 .choices = "commit|rotate|never",
 	 .value_name = "WHEN",
 	 .help = "commit|rotate|never: when output is forced to the disk"},
+	{.name = "paranoid",
+	 .type = DF_OPT_BOOL,
+	 .offset = RUN(paranoid),
+	 .help = "Compare the inputs of a run that goes on by checksum, not by size and time alone"},
+	{.name = "spool",
+	 .type = DF_OPT_STRING,
+	 .offset = RUN(spool),
+	 .value_name = "DIR",
+	 .max = 4096,
+	 .help = "Keep all of stdin in this folder first, so that the run can go on after a fault"},
+	{.name = "resume-failed",
+	 .type = DF_OPT_BOOL,
+	 .offset = RUN(resume_failed),
+	 .help = "Try again the documents that the finished run in --out rejected, and only these"},
+	{.name = "mem-limit",
+	 .type = DF_OPT_SIZE,
+	 .offset = RUN(mem_limit),
+	 .min = 67108864,
+	 .max = 1125899906842624.0,
+	 .help = "Memory of the whole run; nine tenths of what this process may use when not given"},
+	{.name = "confine",
+	 .type = DF_OPT_BOOL,
+	 .offset = RUN(confine),
+	 .initial = "true",
+	 .help = "Workers and readers give up what they do not need: other files, the network, new programs"},
+	{.name = "doc-timeout",
+	 .type = DF_OPT_TIME,
+	 .offset = RUN(doc_timeout_ns),
+	 .initial = DF_DOC_TIMEOUT_DEFAULT,
+	 .min = 0,
+	 .max = 604800,
+	 .help = "A document that computes for longer without a sign of progress is stopped; the third time it is "
+		 "rejected. 0: never"},
+	{.name = "grace",
+	 .type = DF_OPT_TIME,
+	 .offset = RUN(grace_ns),
+	 .initial = "30s",
+	 .min = 0,
+	 .max = 86400,
+	 .help = "How long a run that is asked to stop may finish what is in work"},
+	{.name = "time-limit",
+	 .type = DF_OPT_TIME,
+	 .offset = RUN(time_limit_ns),
+	 .min = 0,
+	 .max = 31536000,
+	 .help = "Stop after this time, with exit code 75; the same command goes on"},
+	{.name = "max-errors",
+	 .type = DF_OPT_STRING,
+	 .offset = RUN(max_errors),
+	 .value_name = "N|P%",
+	 .max = 32,
+	 .help = "End the run when more documents or inputs than this failed"},
+	{.name = "halt",
+	 .type = DF_OPT_ENUM,
+	 .offset = RUN(halt),
+	 .initial = "soon",
+	 .choices = "soon|now",
+	 .value_name = "WHEN",
+	 .help = "soon|now: at --max-errors, finish what is in work, or drop it"},
 	{.name = "bar",
 	 .type = DF_OPT_ENUM,
 	 .offset = RUN(bar),
@@ -259,6 +318,49 @@ static enum df_err find_inputs(struct request *q, bool stdin_is_terminal)
 	return DF_OK;
 }
 
+/* "100" or "2.5%" */
+static enum df_err settle_errors(struct request *q)
+{
+	struct df_run_options *run = &q->r->run;
+	struct df_str s = df_str_trim(run->max_errors);
+	run->max_errors_n = UINT64_MAX;
+	run->max_errors_percent = 101;
+	if (s.n == 0)
+		return DF_OK;
+	bool percent = s.p[s.n - 1] == '%';
+	double p = 0;
+	if (percent && df_str_to_double((struct df_str){s.p, s.n - 1}, &p) == DF_OK && p >= 0 && p <= 100)
+		run->max_errors_percent = p;
+	else if (percent || df_str_to_u64(s, &run->max_errors_n) != DF_OK)
+		return df_fail(q->fail, DF_ERR_USAGE,
+			       "'--max-errors': '" DF_STR_FMT
+			       "' is neither a number nor a percentage from 0%% to 100%%",
+			       DF_STR_ARG(s));
+	return DF_OK;
+}
+
+static bool reads_stdin(const struct df_run_options *run)
+{
+	for (size_t i = 0; i < run->n_input; i++)
+		if (df_str_is(run->input[i], "-"))
+			return true;
+	return false;
+}
+
+static enum df_err settle_resume(struct request *q)
+{
+	struct df_run_options *run = &q->r->run;
+	if (run->spool.n && run->out.n == 0)
+		return df_fail(q->fail, DF_ERR_USAGE, "'--spool' needs a run directory: -o DIR");
+	if (run->spool.n && !reads_stdin(run))
+		return df_fail(q->fail, DF_ERR_USAGE, "'--spool' keeps stdin, but this run reads files alone");
+	if (run->resume_failed && run->out.n == 0)
+		return df_fail(q->fail, DF_ERR_USAGE, "'--resume-failed' needs the run directory: -o DIR");
+	if (run->resume_failed && run->force_restart)
+		return df_fail(q->fail, DF_ERR_USAGE, "'--resume-failed' and '--force-restart' exclude each other");
+	return DF_OK;
+}
+
 static enum df_err settle_output(struct request *q)
 {
 	struct df_run_options *run = &q->r->run;
@@ -302,6 +404,8 @@ enum df_err df_run_request_parse(int argc, char **argv, bool stdin_is_terminal, 
 		DF_TRY(check_pipeline(&q));
 		DF_TRY(find_inputs(&q, stdin_is_terminal));
 		DF_TRY(settle_output(&q));
+		DF_TRY(settle_errors(&q));
+		DF_TRY(settle_resume(&q));
 	}
 	if (!df_args_given(df_run_rows, &q.args, "jobs")) {
 		unsigned cores = df_cores();

@@ -78,8 +78,8 @@ enum df_err df_control_create(const struct df_control_config *config, const stru
 	enum df_err err = df_dispatch_create(&d, &c->dispatch);
 	if (err == DF_OK)
 		err = df_intake_create(&c->config, c->dispatch, recovered, &c->intake);
-	for (size_t i = 0; err == DF_OK && i < recovered->n_poison; i++)
-		err = df_dispatch_add_poison(c->dispatch, recovered->poison[i]);
+	for (size_t i = 0; err == DF_OK && i < recovered->n_strike; i++)
+		err = df_dispatch_add_strike(c->dispatch, &recovered->strike[i]);
 	for (size_t i = 0; i < recovered->n_source; i++) /* of readers: the intake tells */
 		c->stats.source_errors += recovered->source[i].err != DF_OK &&
 					  config->grid->source[recovered->source[i].source].kind != DF_SOURCE_READER;
@@ -428,17 +428,16 @@ static void on_fenced(struct df_control *c, uint64_t lane, uint64_t now_ns)
 	struct df_peer gone = *p;
 	df_peers_remove(&c->peers, lane);
 	if (gone.role == DF_ROLE_WORKER) {
-		bool poisoned = false;
-		struct df_record_id record = {0};
-		if (!check(c, df_dispatch_retire(c->dispatch, lane, &gone.blame, &poisoned, &record),
-			   "take back leases"))
+		struct df_strike strike;
+		if (!check(c, df_dispatch_retire(c->dispatch, lane, &gone.blame, &strike), "take back leases"))
 			return;
-		if (poisoned) {
+		if (strike.n)
+			order(c, (struct df_order){.type = DF_ORDER_STRIKE, .strike = strike});
+		if (strike.n >= DF_STRIKES_MAX) {
 			c->stats.poisoned++;
 			df_warn("the record at byte %llu of '%s' ended %d workers; it will be rejected",
-				(unsigned long long)record.offset, c->config.dataset->source[record.source].name,
-				DF_STRIKES_MAX);
-			order(c, (struct df_order){.type = DF_ORDER_POISON, .record = record});
+				(unsigned long long)strike.record.offset,
+				c->config.dataset->source[strike.record.source].name, DF_STRIKES_MAX);
 		}
 	} else {
 		df_intake_reader_died(c->intake, lane);

@@ -33,11 +33,6 @@ struct lane {
 	bool alone; /* holds a suspect */
 };
 
-struct strike {
-	struct df_record_id record;
-	uint32_t n;
-};
-
 struct df_dispatch {
 	struct df_dispatch_config config;
 	struct lane *lane;
@@ -53,10 +48,9 @@ struct df_dispatch {
 	uint64_t window_used;  /* -k: bytes leased and not written */
 	uint64_t held_bytes;
 	uint64_t reader_bytes;
-	struct strike *strike;
+	struct df_strike *strike; /* records with one or more */
 	size_t n_strike, cap_strike;
-	struct df_record_id *poison;
-	size_t n_poison, cap_poison;
+	size_t n_poison; /* of them */
 	uint64_t strikes;
 	uint32_t crashes; /* outside of documents, over one cell at most */
 };
@@ -178,7 +172,6 @@ void df_dispatch_destroy(struct df_dispatch **dispatch)
 	queue_release(&d->ready);
 	free(d->lane);
 	free(d->strike);
-	free(d->poison);
 	free(d);
 	*dispatch = NULL;
 }
@@ -481,7 +474,13 @@ bool df_dispatch_source_out(const struct df_dispatch *d, uint32_t source)
 
 /* ------------------------------------------------------------------ blame */
 
-static enum df_err strike(struct df_dispatch *d, struct df_record_id record, bool *ret_poisoned)
+static bool is_poison(const struct df_strike *s)
+{
+	return s->n >= DF_STRIKES_MAX;
+}
+
+/* The record's entry, a new one at the end when there is none. */
+static enum df_err find_strike(struct df_dispatch *d, struct df_record_id record, struct df_strike **ret_strike)
 {
 	size_t i = 0;
 	while (i < d->n_strike &&
@@ -489,20 +488,37 @@ static enum df_err strike(struct df_dispatch *d, struct df_record_id record, boo
 		i++;
 	if (i == d->n_strike) {
 		DF_TRY(df_array_room((void **)&d->strike, d->n_strike, &d->cap_strike, sizeof(*d->strike)));
-		d->strike[d->n_strike++] = (struct strike){record, 0};
+		d->strike[d->n_strike++] = (struct df_strike){.record = record};
 	}
-	d->strikes++;
-	if (++d->strike[i].n < DF_STRIKES_MAX)
-		return DF_OK;
-	DF_TRY(df_dispatch_add_poison(d, record));
-	*ret_poisoned = true;
+	*ret_strike = &d->strike[i];
 	return DF_OK;
 }
 
-enum df_err df_dispatch_retire(struct df_dispatch *d, uint64_t lane, const struct df_blame *blame, bool *ret_poisoned,
-			       struct df_record_id *ret_record)
+enum df_err df_dispatch_add_strike(struct df_dispatch *d, const struct df_strike *strike)
 {
-	bool poisoned = false;
+	struct df_strike *s = NULL;
+	DF_TRY(find_strike(d, strike->record, &s));
+	d->n_poison += is_poison(strike) - is_poison(s);
+	*s = *strike;
+	return DF_OK;
+}
+
+static enum df_err strike(struct df_dispatch *d, const struct df_blame *blame, struct df_strike *ret_strike)
+{
+	struct df_strike *s = NULL;
+	DF_TRY(find_strike(d, blame->record, &s));
+	d->strikes++;
+	struct df_strike now = {blame->record, s->n + 1, blame->cause, blame->detail, blame->stage};
+	DF_TRY(df_dispatch_add_strike(d, &now));
+	*ret_strike = now;
+	return DF_OK;
+}
+
+enum df_err df_dispatch_retire(struct df_dispatch *d, uint64_t lane, const struct df_blame *blame,
+			       struct df_strike *ret_strike)
+{
+	struct df_strike struck = {.n = 0};
+	bool crashed = blame->cause != DF_CAUSE_STRANGER;
 	for (size_t i = 0; i < d->n_lease;) {
 		struct df_lease *l = d->lease[i];
 		if (l->lane != lane) {
@@ -511,9 +527,9 @@ enum df_err df_dispatch_retire(struct df_dispatch *d, uint64_t lane, const struc
 		}
 		lease_remove(d, i);
 		bool blamed = blame->computing && blame->lease == l->id;
-		if (blamed && blame->crashed && blame->alone)
-			DF_TRY(strike(d, blame->record, &poisoned));
-		uint32_t attempts = l->attempts + (blame->crashed && !blame->computing);
+		if (blamed && crashed && blame->alone)
+			DF_TRY(strike(d, blame, &struck));
+		uint32_t attempts = l->attempts + (crashed && !blame->computing);
 		if (attempts > l->attempts && attempts > d->crashes)
 			d->crashes = attempts;
 		DF_TRY(put_back(d, l, blamed ? &d->alone : &d->redo, attempts));
@@ -524,35 +540,32 @@ enum df_err df_dispatch_retire(struct df_dispatch *d, uint64_t lane, const struc
 			d->lane[i] = d->lane[--d->n_lane];
 			break;
 		}
-	*ret_poisoned = poisoned;
-	if (poisoned)
-		*ret_record = blame->record;
+	*ret_strike = struck;
 	return DF_OK;
 }
 
-enum df_err df_dispatch_add_poison(struct df_dispatch *d, struct df_record_id record)
+/* Does the record lie in the lease, as far as the grid knows? A reader's source is one place. */
+static bool holds(const struct df_dispatch *d, const struct df_lease *lease, struct df_record_id record)
 {
-	DF_TRY(df_array_room((void **)&d->poison, d->n_poison, &d->cap_poison, sizeof(*d->poison)));
-	d->poison[d->n_poison++] = record;
-	return DF_OK;
+	for (size_t k = 0; k < lease->n_cells; k++) {
+		uint64_t start = 0, end = 0;
+		const struct df_cells c = lease->cells[k];
+		if (c.source != record.source)
+			continue;
+		df_grid_bytes(d->config.grid, c, &start, &end);
+		if (d->config.grid->source[c.source].kind == DF_SOURCE_READER ||
+		    (record.offset >= start && record.offset < end))
+			return true;
+	}
+	return false;
 }
 
-size_t df_dispatch_poison(const struct df_dispatch *d, const struct df_lease *lease, struct df_record_id *ret_record)
+size_t df_dispatch_poison(const struct df_dispatch *d, const struct df_lease *lease, struct df_strike *ret_poison)
 {
 	size_t n = 0;
-	for (size_t i = 0; i < d->n_poison && n < DF_POISON_PER_LEASE; i++)
-		for (size_t k = 0; k < lease->n_cells; k++) {
-			uint64_t start = 0, end = 0;
-			const struct df_cells c = lease->cells[k];
-			if (c.source != d->poison[i].source)
-				continue;
-			df_grid_bytes(d->config.grid, c, &start, &end);
-			bool reader = d->config.grid->source[c.source].kind == DF_SOURCE_READER;
-			if (reader || (d->poison[i].offset >= start && d->poison[i].offset < end)) {
-				ret_record[n++] = d->poison[i];
-				break;
-			}
-		}
+	for (size_t i = 0; i < d->n_strike && n < DF_POISON_PER_LEASE && d->n_poison; i++)
+		if (is_poison(&d->strike[i]) && holds(d, lease, d->strike[i].record))
+			ret_poison[n++] = d->strike[i];
 	return n;
 }
 

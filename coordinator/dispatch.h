@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "coordinator/grid.h"
 #include "proto/blob.h"
+#include "proto/messages.h"
 
 struct df_dispatch;
 
@@ -43,9 +44,11 @@ struct df_lease {
 
 /* What a dead worker's blame slot said. */
 struct df_blame {
-	bool crashed;   /* died of a signal that a document can cause, or of the run's own deadline */
-	bool computing; /* the slot was in use */
-	bool alone;     /* a single record was in work, alone in its lease */
+	enum df_cause cause;
+	uint32_t detail; /* see enum df_cause */
+	uint32_t stage;  /* DF_NO_STAGE */
+	bool computing;  /* the slot was in use */
+	bool alone;      /* a single record was in work, alone in its lease */
 	uint64_t lease;
 	struct df_record_id record; /* the first of the batch */
 };
@@ -76,10 +79,10 @@ void df_dispatch_drop_source(struct df_dispatch *d, uint32_t source);
 /* Some lease that is out has cells of this source. */
 bool df_dispatch_source_out(const struct df_dispatch *d, uint32_t source);
 
-/* The lane is gone and fenced at the sink: what it held is pending again. A strike that makes a record poison is reported
- * in *ret_poisoned (true) and *ret_record. */
-enum df_err df_dispatch_retire(struct df_dispatch *d, uint64_t lane, const struct df_blame *blame, bool *ret_poisoned,
-			       struct df_record_id *ret_record) DF_MUST_CHECK;
+/* The lane is gone and fenced at the sink: what it held is pending again. A strike is reported in *ret_strike with all of
+ * its record's so far (n >= DF_STRIKES_MAX: it is poison now); n = 0: there was none. */
+enum df_err df_dispatch_retire(struct df_dispatch *d, uint64_t lane, const struct df_blame *blame,
+			       struct df_strike *ret_strike) DF_MUST_CHECK;
 
 /* A reader's cell arrived; takes over the reference. */
 enum df_err df_dispatch_cell(struct df_dispatch *d, uint32_t source, uint64_t cell, struct df_blob *blob) DF_MUST_CHECK;
@@ -87,9 +90,10 @@ enum df_err df_dispatch_cell(struct df_dispatch *d, uint32_t source, uint64_t ce
 uint32_t df_dispatch_turn(const struct df_dispatch *d);
 uint64_t df_dispatch_reader_bytes(const struct df_dispatch *d); /* readers' bytes held: pending and leased */
 
-enum df_err df_dispatch_add_poison(struct df_dispatch *d, struct df_record_id record) DF_MUST_CHECK;
+/* What an earlier epoch knew. */
+enum df_err df_dispatch_add_strike(struct df_dispatch *d, const struct df_strike *strike) DF_MUST_CHECK;
 /* The poison records that lie in a lease's sources, for the message; at most DF_POISON_PER_LEASE. */
-size_t df_dispatch_poison(const struct df_dispatch *d, const struct df_lease *lease, struct df_record_id *ret_record);
+size_t df_dispatch_poison(const struct df_dispatch *d, const struct df_lease *lease, struct df_strike *ret_poison);
 
 uint32_t df_dispatch_held(const struct df_dispatch *d, uint64_t lane); /* leases of one lane */
 uint32_t df_dispatch_n_leased(const struct df_dispatch *d);            /* of all lanes */

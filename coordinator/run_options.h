@@ -21,6 +21,7 @@
 enum df_input_format { DF_INPUT_AUTO, DF_INPUT_JSONL, DF_INPUT_TEXT, DF_INPUT_CSV, DF_INPUT_TSV };
 enum df_output_format { DF_OUTFMT_AUTO, DF_OUTFMT_JSONL, DF_OUTFMT_NPY, DF_OUTFMT_BOTH, DF_OUTFMT_NONE };
 enum df_dtype { DF_DTYPE_F32, DF_DTYPE_F16 };
+enum df_halt { DF_HALT_SOON, DF_HALT_NOW };
 enum df_bar_when { DF_BAR_AUTO, DF_BAR_ALWAYS, DF_BAR_NEVER };
 /* fsync: enum df_fsync of coordinator/sink/store.h, same order as the words. The DF_OUTFMT_ prefix keeps clear of df_output_kind. */
 
@@ -45,6 +46,9 @@ struct df_run_options {
 	int64_t skip;           /* documents */
 	double sample;          /* 0 .. 1: the part of the documents that is taken; 1: all */
 	int64_t sample_seed;
+	bool paranoid;       /* inputs are the same when their checksums are */
+	struct df_str spool; /* folder: stdin is kept there first, so that it can be read again; empty: no */
+	bool resume_failed;  /* take the documents that the finished run in `out` rejected, and nothing else */
 
 	/* --- output --- */
 	struct df_str out;     /* run directory; empty: rows go to stdout ("-" is made empty) */
@@ -60,6 +64,18 @@ struct df_run_options {
 	/* --- processes --- */
 	int64_t jobs;            /* workers, 1 .. DF_WORKERS_MAX; the cores this process may use when not given */
 	struct df_str model_dir; /* empty: the cache */
+	uint64_t
+		mem_limit; /* bytes of the whole run, the coordinator's among them; 0: chosen by the machine (memory.h) */
+	bool confine;      /* workers and readers give up what they do not need */
+	uint64_t doc_timeout_ns; /* a document that computes for longer is stopped; 0: never */
+
+	/* --- the end --- */
+	uint64_t grace_ns;         /* of a stop on request */
+	uint64_t time_limit_ns;    /* stop on request after this; 0: never */
+	struct df_str max_errors;  /* as typed: "N" or "P%"; empty: no limit */
+	uint64_t max_errors_n;     /* rejects and source errors; UINT64_MAX: no limit */
+	double max_errors_percent; /* of the documents in, once DF_MAX_ERRORS_SAMPLE of them are; > 100: no limit */
+	int halt;                  /* enum df_halt: what happens at max_errors */
 
 	/* --- people --- */
 	int bar;        /* enum df_bar_when */

@@ -170,10 +170,14 @@ static bool is_crash(int sig)
 
 /* A process that left by exit() did it to itself, as one that crashed: no stranger can make it do that. (So end what a
  * sanitizer stops, and a library that calls exit.) */
-static struct df_blame read_blame(const struct df_slot *slot, int sig)
+static struct df_blame read_blame(const struct df_slot *slot, int sig, int exit_code)
 {
 	return (struct df_blame){
-		.crashed = sig == 0 || is_crash(sig),
+		.cause = sig == 0        ? DF_CAUSE_EXIT
+			 : is_crash(sig) ? DF_CAUSE_SIGNAL
+					 : DF_CAUSE_STRANGER,
+		.detail = (uint32_t)(sig ? sig : exit_code),
+		.stage = (uint32_t)atomic_load(&slot->stage),
 		.computing = atomic_load(&slot->computing) != 0 && atomic_load(&slot->seq) % 2 == 0,
 		.alone = atomic_load(&slot->alone) != 0 && atomic_load(&slot->n_record) == 1,
 		.lease = atomic_load(&slot->lease),
@@ -205,7 +209,7 @@ bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit)
 			.role = c->role,
 			.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0,
 			.signal = sig,
-			.blame = read_blame(c->slot, sig),
+			.blame = read_blame(c->slot, sig, WIFEXITED(status) ? WEXITSTATUS(status) : 0),
 		};
 		note_usage(s, c, &usage);
 		df_slot_unmap(&c->slot);

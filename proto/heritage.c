@@ -57,6 +57,14 @@ static void format(const struct df_heritage *h, struct df_buf *b)
 	add_number(b, "zstd", h->zstd);
 	add_number(b, "log_level", h->log_level);
 	add_number(b, "log_format", h->log_format);
+	add_number(b, "memory_max", h->memory_max);
+	add_number(b, "confine", h->confine);
+	(void)df_buf_addz(b, ",\"read_path\":[");
+	for (size_t i = 0; i < h->n_read_path; i++) {
+		(void)df_buf_addz(b, i ? "," : "");
+		(void)df_json_add_string(b, h->read_path[i]);
+	}
+	(void)df_buf_addc(b, ']');
 	(void)df_buf_addc(b, '}');
 }
 
@@ -92,6 +100,18 @@ static uint64_t get_number(const struct df_json *o, const char *key)
 	return v;
 }
 
+static enum df_err take_paths(const struct df_json *o, struct df_arena *arena, struct df_heritage *h)
+{
+	const struct df_json *list = df_json_get(o, "read_path");
+	size_t n = list && list->type == DF_JSON_ARRAY ? list->n : 0;
+	h->read_path = df_arena_array(arena, n + 1, sizeof(*h->read_path));
+	if (!h->read_path)
+		return DF_ERR_NOMEM;
+	for (const struct df_json *i = n ? list->child : NULL; i; i = i->next)
+		h->read_path[h->n_read_path++] = i->string;
+	return DF_OK;
+}
+
 static void take(const struct df_json *o, struct df_heritage *h)
 {
 	const struct df_json *sample = df_json_get(o, "sample");
@@ -121,6 +141,8 @@ static void take(const struct df_json *o, struct df_heritage *h)
 		.zstd = (uint32_t)get_number(o, "zstd"),
 		.log_level = (uint32_t)get_number(o, "log_level"),
 		.log_format = (uint32_t)get_number(o, "log_format"),
+		.memory_max = get_number(o, "memory_max"),
+		.confine = get_number(o, "confine") != 0,
 	};
 }
 
@@ -143,6 +165,8 @@ enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage 
 			       "built together?",
 			       (unsigned long long)df_json_get_u64(root, "format_version", 0), DF_HERITAGE_VERSION);
 	take(root, ret_h);
+	if (take_paths(root, arena, ret_h) != DF_OK)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for the settings of this run");
 	return DF_OK;
 }
 
@@ -191,6 +215,7 @@ void df_slot_begin(struct df_slot *s, uint64_t lease, struct df_record_id first,
 	atomic_store(&s->n_record, n_record);
 	atomic_store(&s->alone, alone);
 	atomic_store(&s->since_ns, now_ns);
+	atomic_store(&s->stage, DF_NO_STAGE);
 	atomic_store(&s->computing, 1);
 	atomic_fetch_add(&s->seq, 1);
 }
@@ -200,6 +225,16 @@ void df_slot_end(struct df_slot *s)
 	atomic_fetch_add(&s->seq, 1);
 	atomic_store(&s->computing, 0);
 	atomic_fetch_add(&s->seq, 1);
+}
+
+void df_slot_stage(struct df_slot *s, uint32_t stage)
+{
+	atomic_store_explicit(&s->stage, stage, memory_order_relaxed);
+}
+
+void df_slot_tick(struct df_slot *s, uint64_t now_ns)
+{
+	atomic_store_explicit(&s->since_ns, now_ns, memory_order_relaxed);
 }
 
 uint64_t df_peak_rss_bytes(void)

@@ -41,6 +41,10 @@ struct df_heritage {
 	bool f16;
 	uint32_t zstd; /* level; 0: no */
 	uint32_t log_level, log_format;
+	uint64_t memory_max;      /* bytes of its own that the child may use; 0: no limit */
+	bool confine;             /* give up what it does not need before the first byte of input */
+	struct df_str *read_path; /* files and folders that hold the inputs */
+	size_t n_read_path;
 };
 
 /* A memory file with the heritage in it; *ret_fd is close-on-exec. */
@@ -62,7 +66,8 @@ struct df_slot {
 	atomic_uint_fast64_t offset;         /* of the first record in work */
 	atomic_uint_fast64_t n_record;       /* of the batch */
 	atomic_uint_fast64_t alone;          /* one record, alone in its lease */
-	atomic_uint_fast64_t since_ns;       /* CLOCK_MONOTONIC */
+	atomic_uint_fast64_t since_ns;       /* CLOCK_MONOTONIC; begin, or the last df_slot_tick */
+	atomic_uint_fast64_t stage;          /* number of the stage in work; DF_NO_STAGE */
 	atomic_uint_fast64_t peak_rss_bytes; /* of the child since its exec; see df_slot_note_memory */
 };
 
@@ -73,6 +78,10 @@ void df_slot_unmap(struct df_slot **slot);
 void df_slot_begin(struct df_slot *s, uint64_t lease, struct df_record_id first, uint64_t n_record, bool alone,
 		   uint64_t now_ns);
 void df_slot_end(struct df_slot *s);
+/* The stage in work from now on; DF_NO_STAGE: none. */
+void df_slot_stage(struct df_slot *s, uint32_t stage);
+/* A sign of progress within a long piece of work: the deadline counts from here. */
+void df_slot_tick(struct df_slot *s, uint64_t now_ns);
 
 /* Note the calling process's peak resident memory, at most every 20 ms. The parent's rusage of a child will not do: it counts what the
  * parent's memory was when the child was started. */

@@ -79,11 +79,39 @@ struct df_record_id {
 	uint64_t offset;
 };
 
+/* What ended a process, as far as its document may be to blame. A stranger's kill is nobody's strike. */
+enum df_cause {
+	DF_CAUSE_STRANGER, /* SIGKILL, SIGTERM, ... of others, or the process was found stopped */
+	DF_CAUSE_SIGNAL,   /* SEGV, ABRT, BUS, FPE, ILL, SYS; detail: the signal */
+	DF_CAUSE_EXIT,     /* it left by itself; detail: the exit code */
+	DF_CAUSE_DEADLINE, /* the run's own deadline; detail: its length in ms */
+	DF_CAUSE_MEMORY,   /* the run's memory limit or the kernel's; detail: MB in use, 0: unknown */
+	DF_N_CAUSE,
+};
+
+#define DF_NO_STAGE UINT32_MAX /* while a record was read or its rows written */
+
+/* Deaths that a record is to blame for: of processes in which it was alone. At DF_STRIKES_MAX it is poison. */
+struct df_strike {
+	struct df_record_id record;
+	uint32_t n;
+	/* of the last death */
+	uint32_t cause; /* enum df_cause */
+	uint32_t detail;
+	uint32_t stage; /* number in the pipeline, from 0; DF_NO_STAGE */
+};
+
+static inline bool df_strike_eq(const struct df_strike *a, const struct df_strike *b)
+{
+	return a->record.source == b->record.source && a->record.offset == b->record.offset && a->n == b->n &&
+	       a->cause == b->cause && a->detail == b->detail && a->stage == b->stage;
+}
+
 struct df_lease_msg {
 	uint32_t flags;
 	struct df_segment *segment;
 	size_t n_segment;
-	struct df_record_id *poison;
+	struct df_strike *poison; /* records that must not be touched but rejected */
 	size_t n_poison;
 };
 

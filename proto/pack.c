@@ -164,9 +164,14 @@ static void pack_lease(struct packer *k, const struct df_msg *m)
 		put_segment(k, &l->segment[i]);
 	put_array(k, l->n_poison, DF_POISON_PER_LEASE);
 	for (size_t i = 0; i < l->n_poison; i++) {
-		put_array(k, 2, 2);
-		put_uint(k, l->poison[i].source);
-		put_uint(k, l->poison[i].offset);
+		const struct df_strike *s = &l->poison[i];
+		put_array(k, 6, 6);
+		put_uint(k, s->record.source);
+		put_uint(k, s->record.offset);
+		put_uint(k, s->n);
+		put_uint(k, s->cause);
+		put_uint(k, s->detail);
+		put_uint(k, s->stage);
 	}
 }
 

@@ -179,12 +179,16 @@ static struct df_segment get_segment(struct reader *r)
 	return s;
 }
 
-static struct df_record_id get_poison(struct reader *r)
+static struct df_strike get_poison(struct reader *r)
 {
-	struct df_record_id p = {0};
-	get_tuple(r, "poison", 2);
-	p.source = get_source(r);
-	p.offset = get_u64(r, "offset");
+	struct df_strike p = {0};
+	get_tuple(r, "poison", 6);
+	p.record.source = get_source(r);
+	p.record.offset = get_u64(r, "offset");
+	p.n = (uint32_t)get_uint(r, "strikes", UINT32_MAX);
+	p.cause = (uint32_t)get_uint(r, "cause", DF_N_CAUSE - 1);
+	p.detail = (uint32_t)get_uint(r, "detail", UINT32_MAX);
+	p.stage = (uint32_t)get_uint(r, "stage", UINT32_MAX);
 	return p;
 }
 

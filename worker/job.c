@@ -116,13 +116,13 @@ static enum df_err send_failed(struct df_job *j, const struct df_fail *fail, uin
 
 /* ------------------------------------------------------------------ documents */
 
-static bool is_poison(const struct df_job *j, uint32_t source, uint64_t offset)
+static const struct df_strike *find_poison(const struct df_job *j, uint32_t source, uint64_t offset)
 {
 	const struct df_lease_msg *lease = &j->msg->lease_msg;
 	for (size_t i = 0; i < lease->n_poison; i++)
-		if (lease->poison[i].source == source && lease->poison[i].offset == offset)
-			return true;
-	return false;
+		if (lease->poison[i].record.source == source && lease->poison[i].record.offset == offset)
+			return &lease->poison[i];
+	return NULL;
 }
 
 /* "name#offset" for a record without an id; a text file is named by its path alone. */
@@ -160,7 +160,7 @@ static enum df_err make_doc(struct df_job *j, struct df_batch *b, const struct d
 			       .text_field = SIZE_MAX,
 			       .id_field = SIZE_MAX};
 	enum df_err err = in->err;
-	if (is_poison(j, doc->source, doc->offset)) {
+	if (find_poison(j, doc->source, doc->offset)) {
 		df_doc_reject(b, doc, NULL, DF_ERR_CHILD,
 			      "this record ended %d worker processes and is not tried again", DF_STRIKES_MAX);
 		return DF_OK;

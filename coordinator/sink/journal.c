@@ -154,10 +154,15 @@ enum df_err df_journal_put_commit(struct df_buf *out, struct df_counter_names *n
 	put_cells(out, commit->cells, commit->n_cells);
 	put_files(out, file, n_file);
 	DF_TRY(put_counters(out, names, commit->counter, commit->n_counter));
-	put_varint(out, commit->n_poison);
-	for (size_t i = 0; i < commit->n_poison; i++) {
-		put_varint(out, commit->poison[i].source);
-		put_varint(out, commit->poison[i].offset);
+	put_varint(out, commit->n_strike);
+	for (size_t i = 0; i < commit->n_strike; i++) {
+		const struct df_strike *s = &commit->strike[i];
+		put_varint(out, s->record.source);
+		put_varint(out, s->record.offset);
+		put_varint(out, s->n);
+		put_varint(out, s->cause);
+		put_varint(out, s->detail);
+		put_varint(out, s->stage);
 	}
 	DF_TRY(put_sources(out, commit->source, commit->n_source));
 	return df_buf_err(out);

@@ -20,7 +20,7 @@
  *   HEADER  run id, fingerprint (8 bytes each), wanted kinds (bit set), zstd, npy item bytes, version string
  *   EPOCH   number: last + 1
  *   COMMIT  ranges: n, n x (source and first as zigzag differences to the end of the range before, count << 1 | has info [, start,
- *           bytes, records, hash]); files: n, n x file; counters: n, n x (name id, new ids are followed by the name; value); poison: n, n x
+ *           bytes, records, hash]); files: n, n x file; counters: n, n x (name id, new ids are followed by the name; value); strikes: n, n x
  *           (source, offset); sources: n, n x (source, ended | error << 1, n_cell, message)
  *   ROTATE  files: n, n x file, the states at which this set of parts is closed; the next set's number is one higher
  *   FINISH  nothing
@@ -110,7 +110,7 @@ enum df_err df_journal_sync(struct df_journal *j, struct df_fail *fail) DF_MUST_
 
 #define DF_REPLAY_RANGES_MAX (8U << 20) /* ranges that could not be joined */
 #define DF_REPLAY_COUNTERS_MAX 4096     /* names of one run */
-#define DF_REPLAY_POISON_MAX (1U << 20)
+#define DF_REPLAY_STRIKES_MAX (1U << 20)
 #define DF_REPLAY_TEXT_MAX (256U << 20) /* names and messages */
 
 /* A place of an open part at which a commit was made. */
@@ -126,8 +126,8 @@ struct df_replay {
 	size_t n_cells, cap_cells;
 	struct df_counter *counter;
 	size_t n_counter, cap_counter;
-	struct df_record_id *poison;
-	size_t n_poison, cap_poison;
+	struct df_strike *strike; /* one per record, sorted, once the replay is over */
+	size_t n_strike, cap_strike;
 	struct df_source_state *source; /* one per source, sorted, once the replay is over */
 	size_t n_source, cap_source;
 	struct df_journal_file *closed; /* parts of rotated sets, in order */

@@ -121,7 +121,7 @@ void df_replay_release(struct df_replay *r)
 {
 	free(r->cells);
 	free(r->counter);
-	free(r->poison);
+	free(r->strike);
 	free(r->source);
 	free(r->closed);
 	for (int k = 0; k < DF_N_OUTPUT; k++)
@@ -256,16 +256,20 @@ static enum df_err apply_counters(struct df_replay *r, struct cursor *c)
 	return c->bad ? DF_ERR_CORRUPT : DF_OK;
 }
 
-static enum df_err apply_poison(struct df_replay *r, struct cursor *c)
+static enum df_err apply_strikes(struct df_replay *r, struct cursor *c)
 {
 	for (size_t left = get_count(c); left && !c->bad; left--) {
-		struct df_record_id id = {0};
-		id.source = (uint32_t)get_max(c, UINT32_MAX);
-		id.offset = get_varint(c);
+		struct df_strike s = {0};
+		s.record.source = (uint32_t)get_max(c, UINT32_MAX);
+		s.record.offset = get_varint(c);
+		s.n = (uint32_t)get_max(c, UINT32_MAX);
+		s.cause = (uint32_t)get_max(c, DF_N_CAUSE - 1);
+		s.detail = (uint32_t)get_max(c, UINT32_MAX);
+		s.stage = (uint32_t)get_max(c, UINT32_MAX);
 		if (c->bad)
 			break;
-		ROOM(r->poison, r->n_poison, r->cap_poison, DF_REPLAY_POISON_MAX);
-		r->poison[r->n_poison++] = id;
+		ROOM(r->strike, r->n_strike, r->cap_strike, DF_REPLAY_STRIKES_MAX);
+		r->strike[r->n_strike++] = s;
 	}
 	return c->bad ? DF_ERR_CORRUPT : DF_OK;
 }
@@ -327,7 +331,7 @@ static enum df_err apply(struct df_replay *r, unsigned type, struct cursor *c)
 		DF_TRY(apply_cells(r, c));
 		DF_TRY(apply_commit_files(r, c));
 		DF_TRY(apply_counters(r, c));
-		DF_TRY(apply_poison(r, c));
+		DF_TRY(apply_strikes(r, c));
 		return apply_sources(r, c);
 	case DF_JOURNAL_ROTATE:
 		return apply_rotate(r, c);

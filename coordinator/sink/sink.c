@@ -62,8 +62,8 @@ struct df_sink {
 	struct df_map totals;
 	struct df_source_state *note; /* source states for the next commit */
 	size_t n_note, cap_note;
-	struct df_record_id *poison;
-	size_t n_poison, cap_poison;
+	struct df_strike *strike;
+	size_t n_strike, cap_strike;
 	uint64_t batch_since_ns, now_ns;
 	bool finishing, complete, over;
 	struct df_sink_stats stats;
@@ -181,7 +181,7 @@ void df_sink_destroy(struct df_sink **sink)
 	free(s->batch.item);
 	free(s->in_flight.item);
 	free(s->note);
-	free(s->poison);
+	free(s->strike);
 	df_map_release(&s->totals);
 	df_arena_release(&s->scratch);
 	free(s);
@@ -574,7 +574,7 @@ static void on_source(struct df_sink *s, const struct df_order *o)
 {
 	if (!check(s, df_array_room((void **)&s->note, s->n_note, &s->cap_note, sizeof(*s->note)), "note a source"))
 		return;
-	if (s->n_note + s->n_poison + s->batch.n == 0)
+	if (s->n_note + s->n_strike + s->batch.n == 0)
 		s->batch_since_ns = s->now_ns;
 	s->note[s->n_note++] = o->source;
 	struct source *src = &s->source[o->source.source];
@@ -605,14 +605,14 @@ static void on_info(struct df_sink *s, const struct df_order *o)
 	src->info[(src->info_first + src->n_info++) & (src->cap_info - 1)] = (struct cell_note){o->cell, o->info};
 }
 
-static void on_poison(struct df_sink *s, const struct df_order *o)
+static void on_strike(struct df_sink *s, const struct df_order *o)
 {
-	if (!check(s, df_array_room((void **)&s->poison, s->n_poison, &s->cap_poison, sizeof(*s->poison)),
-		   "note poison"))
+	if (!check(s, df_array_room((void **)&s->strike, s->n_strike, &s->cap_strike, sizeof(*s->strike)),
+		   "note a strike"))
 		return;
-	if (s->n_note + s->n_poison + s->batch.n == 0)
+	if (s->n_note + s->n_strike + s->batch.n == 0)
 		s->batch_since_ns = s->now_ns;
-	s->poison[s->n_poison++] = o->record;
+	s->strike[s->n_strike++] = o->strike;
 }
 
 static void on_hello(struct lane *lane, uint64_t sent)
@@ -647,8 +647,8 @@ void df_sink_on_order(struct df_sink *s, const struct df_order *o)
 	case DF_ORDER_SOURCE:
 		on_source(s, o);
 		break;
-	case DF_ORDER_POISON:
-		on_poison(s, o);
+	case DF_ORDER_STRIKE:
+		on_strike(s, o);
 		break;
 	case DF_ORDER_INFO:
 		on_info(s, o);
@@ -696,7 +696,7 @@ void df_sink_on_empty(struct df_sink *s)
 
 static bool anything_to_commit(const struct df_sink *s)
 {
-	return s->batch.n || s->n_note || s->n_poison;
+	return s->batch.n || s->n_note || s->n_strike;
 }
 
 static void begin_commit(struct df_sink *s)
@@ -710,7 +710,7 @@ static void begin_commit(struct df_sink *s)
 	for (size_t i = 0; i < s->totals.n_slot; i++)
 		if (s->totals.slots[i].key.p)
 			counter[n++] = (struct df_counter){s->totals.slots[i].key, s->totals.slots[i].value};
-	struct df_commit commit = {s->batch.item, s->batch.n, counter, n, s->poison, s->n_poison, s->note, s->n_note};
+	struct df_commit commit = {s->batch.item, s->batch.n, counter, n, s->strike, s->n_strike, s->note, s->n_note};
 	if (df_store_commit(s->config.store, &commit, &fail) != DF_OK) {
 		fatal(s, &fail);
 		return;
@@ -722,7 +722,7 @@ static void begin_commit(struct df_sink *s)
 	s->batch.n = 0;
 	for (size_t i = 0; i < s->n_note; i++)
 		free((char *)(uintptr_t)s->note[i].message.p);
-	s->n_note = s->n_poison = 0;
+	s->n_note = s->n_strike = 0;
 }
 
 static void reap(struct df_sink *s)

@@ -24,7 +24,7 @@ enum df_order_type {
 	DF_ORDER_FENCE,  /* take nothing of lane once the socket was empty; answered by FENCED */
 	DF_ORDER_HELLO,  /* lane says it sent `n` last parts */
 	DF_ORDER_SOURCE, /* source state: end or error, to be journalled */
-	DF_ORDER_POISON, /* record, to be journalled */
+	DF_ORDER_STRIKE, /* strike, to be journalled */
 	DF_ORDER_FINISH, /* all cells are seen, or none will follow; n = 1: the run is complete */
 	DF_ORDER_INFO,   /* what a reader said of one cell */
 };
@@ -33,7 +33,7 @@ struct df_order {
 	enum df_order_type type;
 	uint64_t lane;
 	uint64_t n;
-	struct df_record_id record;
+	struct df_strike strike;
 	struct df_source_state source; /* message: malloc()ed, passes to the sink; p may be NULL */
 	uint64_t cell;
 	struct df_cell_info info;

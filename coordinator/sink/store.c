@@ -252,14 +252,14 @@ static enum df_err report(const struct df_store *s, const struct df_replay *r, s
 				   .run_id = r->has_header ? r->header.run_id : s->config.run_id,
 				   .n_cells = r->n_cells,
 				   .n_counter = r->n_counter,
-				   .n_poison = r->n_poison,
+				   .n_strike = r->n_strike,
 				   .n_source = r->n_source,
 				   .torn_bytes = r->torn_bytes};
 	out.cells = copy_array(arena, r->cells, r->n_cells, sizeof(*r->cells));
 	out.counter = copy_array(arena, r->counter, r->n_counter, sizeof(*r->counter));
-	out.poison = copy_array(arena, r->poison, r->n_poison, sizeof(*r->poison));
+	out.strike = copy_array(arena, r->strike, r->n_strike, sizeof(*r->strike));
 	out.source = copy_array(arena, r->source, r->n_source, sizeof(*r->source));
-	if (!out.cells || !out.counter || !out.poison || !out.source)
+	if (!out.cells || !out.counter || !out.strike || !out.source)
 		return DF_ERR_NOMEM;
 	for (size_t i = 0; i < r->n_counter; i++)
 		if (!(out.counter[i].name = df_arena_copy(arena, r->counter[i].name)).p)

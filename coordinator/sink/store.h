@@ -62,8 +62,8 @@ struct df_commit {
 	size_t n_cells;
 	const struct df_counter *counter; /* totals of the whole run so far, all epochs: absolute, not differences */
 	size_t n_counter;
-	const struct df_record_id *poison; /* new ones since the last commit */
-	size_t n_poison;
+	const struct df_strike *strike; /* new or raised since the last commit; n is absolute */
+	size_t n_strike;
 	const struct df_source_state *source; /* new states since the last commit */
 	size_t n_source;
 };
@@ -87,8 +87,8 @@ struct df_recovered {
 	size_t n_cells;
 	struct df_counter *counter;
 	size_t n_counter;
-	struct df_record_id *poison;
-	size_t n_poison;
+	struct df_strike *strike; /* the last state of each record */
+	size_t n_strike;
 	struct df_source_state *source;
 	size_t n_source;
 	uint64_t torn_bytes; /* cut from the journal's end */

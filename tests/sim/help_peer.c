@@ -71,7 +71,7 @@ void peer_die(struct peer *p, int sig, bool crashed, uint64_t now_ns)
 	p->exit_due = true;
 	p->exit_signal = sig;
 	p->exit_ns = now_ns + peer_delay(p->world);
-	p->blame = (struct df_blame){.crashed = crashed, .computing = p->batch > 0};
+	p->blame = (struct df_blame){.cause = crashed ? DF_CAUSE_SIGNAL : DF_CAUSE_STRANGER, .computing = p->batch > 0};
 	if (p->batch) {
 		p->blame.lease = p->msg.lease;
 		p->blame.alone = (p->msg.lease_msg.flags & DF_LEASE_ALONE) && p->batch == 1;
@@ -185,8 +185,8 @@ static void begin_lease(struct peer *p, uint64_t now_ns)
 static bool poisoned(const struct peer *p, const struct work_item *item)
 {
 	for (size_t i = 0; i < p->msg.lease_msg.n_poison; i++)
-		if (p->msg.lease_msg.poison[i].source == item->source &&
-		    p->msg.lease_msg.poison[i].offset == item->record->offset)
+		if (p->msg.lease_msg.poison[i].record.source == item->source &&
+		    p->msg.lease_msg.poison[i].record.offset == item->record->offset)
 			return true;
 	return false;
 }

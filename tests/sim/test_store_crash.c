@@ -118,15 +118,15 @@ static enum df_err begin_commit(struct world *w, struct df_store *s, const struc
 {
 	w->now.n_commit++;
 	struct df_counter counter[] = {{DF_STR("in"), w->now.n_done}, {DF_STR("commits"), w->now.n_commit}};
-	struct df_record_id poison = {1, w->now.n_commit};
+	struct df_strike strike = {{1, w->now.n_commit}, 3, DF_CAUSE_SIGNAL, 11, 0};
 	struct df_source_state source = {
 		.source = 1, .ended = true, .n_cell = w->now.n_commit, .message = DF_STR("over")};
 	struct df_commit commit = {.cells = cells,
 				   .n_cells = n_cells,
 				   .counter = counter,
 				   .n_counter = 2,
-				   .poison = &poison,
-				   .n_poison = 1,
+				   .strike = &strike,
+				   .n_strike = 1,
 				   .source = &source,
 				   .n_source = 1};
 	w->in_flight = w->now;
@@ -223,7 +223,7 @@ static void check_recovered(const struct df_recovered *r, const struct mark *m)
 			done[r->cells[i].cells.source * 30 + r->cells[i].cells.first + c] = true;
 	assert_memory_equal(done, m->done, sizeof(done));
 	assert_int_equal(counter_of(r, "in"), m->n_done);
-	assert_int_equal(r->n_poison, m->n_commit);
+	assert_int_equal(r->n_strike, m->n_commit);
 	assert_int_equal(r->n_source, m->n_commit ? 1 : 0);
 	if (r->n_source)
 		assert_int_equal(r->source[0].n_cell, m->n_commit);

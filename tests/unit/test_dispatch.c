@@ -74,14 +74,14 @@ static void assert_cells(const struct df_lease *l, size_t i, uint32_t source, ui
 
 static bool retire(struct bench *b, uint64_t lane, struct df_blame blame)
 {
-	bool poisoned = false;
-	struct df_record_id record = {0};
-	assert_int_equal(df_dispatch_retire(b->d, lane, &blame, &poisoned, &record), DF_OK);
-	if (poisoned) {
-		assert_int_equal(record.source, blame.record.source);
-		assert_int_equal(record.offset, blame.record.offset);
+	struct df_strike strike;
+	assert_int_equal(df_dispatch_retire(b->d, lane, &blame, &strike), DF_OK);
+	if (strike.n) {
+		assert_int_equal(strike.record.source, blame.record.source);
+		assert_int_equal(strike.record.offset, blame.record.offset);
+		assert_int_equal(strike.cause, blame.cause);
 	}
-	return poisoned;
+	return strike.n >= DF_STRIKES_MAX;
 }
 
 static void give(struct bench *b, uint32_t source, uint64_t cell, size_t n_byte)
@@ -234,8 +234,11 @@ static const struct df_record_id culprit = {0, 1234};
 
 static struct df_blame blame_of(uint64_t lease_id, bool crashed, bool alone)
 {
-	return (struct df_blame){
-		.crashed = crashed, .computing = true, .alone = alone, .lease = lease_id, .record = culprit};
+	return (struct df_blame){.cause = crashed ? DF_CAUSE_SIGNAL : DF_CAUSE_STRANGER,
+				 .computing = true,
+				 .alone = alone,
+				 .lease = lease_id,
+				 .record = culprit};
 }
 
 static void test_dispatch__suspects_run_alone_and_innocents_do_not(void **state)
@@ -306,7 +309,7 @@ static bool die(struct bench *b, uint64_t lane, bool crashed, bool alone)
 static void test_dispatch__the_third_crash_of_a_record_alone_makes_it_poison(void **state)
 {
 	struct bench b;
-	struct df_record_id list[DF_POISON_PER_LEASE];
+	struct df_strike list[DF_POISON_PER_LEASE];
 	(void)state;
 	one_file(&b, 3);
 	assert_false(die(&b, 10, true, false)); /* in company: a suspicion only */
@@ -321,7 +324,7 @@ static void test_dispatch__the_third_crash_of_a_record_alone_makes_it_poison(voi
 	struct df_cells one = {0, 1, 1};
 	struct df_lease of_cell_1 = {.cells = &one, .n_cells = 1};
 	assert_int_equal(df_dispatch_poison(b.d, &of_cell_1, list), 1);
-	assert_int_equal(list[0].offset, culprit.offset);
+	assert_int_equal(list[0].record.offset, culprit.offset);
 	tear_down(&b);
 }
 

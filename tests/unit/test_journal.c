@@ -91,12 +91,13 @@ static void test_journal__everything_reads_back(void **state)
 					  {{2, 7, 1}, {big, big, big, big}},
 					  {{2, 8, 1}, {1, 2, 3, 4}}};
 	struct df_counter counter[] = {{DF_STR("in"), 5}, {DF_STR(""), big}, {DF_STR("filtered:a:b"), 0}};
-	struct df_record_id poison[] = {{UINT32_MAX, big}, {0, 0}};
+	struct df_strike strike[] = {{{UINT32_MAX, big}, 3, DF_CAUSE_DEADLINE, UINT32_MAX, DF_NO_STAGE},
+				     {{0, 0}, 1, DF_CAUSE_EXIT, 1, 0}};
 	struct df_source_state source[] = {{9, false, DF_OK, 0, {NULL, 0}},
 					   {3, true, DF_ERR_UTF8, big, DF_STR("m\0n")}};
 	struct df_journal_file file[] = {{DF_OUTPUT_JSONL, 0, 0, big, 77, 78},
 					 {DF_OUTPUT_NPY, 0, 384, 128 + 768, 1, big}};
-	struct df_commit commit = {cells, 0, counter, 3, poison, 2, source, 2};
+	struct df_commit commit = {cells, 0, counter, 3, strike, 2, source, 2};
 	bool overlap = false;
 	commit.n_cells = df_commit_cells_merge(cells, 4, &overlap);
 	assert_int_equal(commit.n_cells, 4); /* ranges with a reader's info are not joined */
@@ -126,8 +127,9 @@ static void test_journal__everything_reads_back(void **state)
 	assert_int_equal(r->n_counter, 3);
 	assert_true(r->counter[0].value == 6 && r->counter[1].value == big &&
 		    df_str_is(r->counter[2].name, "filtered:a:b"));
-	assert_int_equal(r->n_poison, 2);
-	assert_true(r->poison[0].source == UINT32_MAX && r->poison[0].offset == big);
+	assert_int_equal(r->n_strike, 2);
+	assert_true(df_strike_eq(&r->strike[0], &strike[0]));
+	assert_true(df_strike_eq(&r->strike[1], &strike[1]));
 	assert_int_equal(r->n_source, 2);
 	assert_true(r->source[0].source == 3 && r->source[0].ended && r->source[0].err == DF_ERR_UTF8 &&
 		    r->source[0].n_cell == big);

@@ -24,7 +24,7 @@ static struct df_segment segments[] = {
 	 .name = S("b.jsonl.gz"),
 	 .id = {.mtime_ns = -1}},
 };
-static struct df_record_id poison[] = {{.source = 2, .offset = 10485999}};
+static struct df_strike poison[] = {{{.source = 2, .offset = 10485999}, 3, DF_CAUSE_SIGNAL, 11, 1}};
 static struct df_cells cells[] = {{.source = 2, .first = 640, .n = 64}, {.source = 9, .first = 0, .n = 1}};
 static struct df_output outputs[] = {
 	{.kind = DF_OUTPUT_JSONL, .rows = 1000, .raw_bytes = 262144, .hash = UINT64_C(0xfedcba9876543210)},
@@ -194,7 +194,11 @@ static void any_lease(struct dice *d, struct df_lease_msg *l)
 	l->n_poison = any_count(d, DF_POISON_PER_LEASE);
 	l->poison = any_array(d, l->n_poison, sizeof(*l->poison));
 	for (size_t i = 0; i < l->n_poison; i++)
-		l->poison[i] = (struct df_record_id){any_source(d), any_u64(d)};
+		l->poison[i] = (struct df_strike){{any_source(d), any_u64(d)},
+						  (uint32_t)any_u64(d),
+						  (uint32_t)(any_u64(d) % DF_N_CAUSE),
+						  (uint32_t)any_u64(d),
+						  (uint32_t)any_u64(d)};
 }
 
 static void any_result(struct dice *d, struct df_result *r)
@@ -315,7 +319,7 @@ static bool same_lease(const struct df_lease_msg *a, const struct df_lease_msg *
 	for (size_t i = 0; same && i < a->n_segment; i++)
 		same = same_segment(&a->segment[i], &b->segment[i]);
 	for (size_t i = 0; same && i < a->n_poison; i++)
-		same = a->poison[i].source == b->poison[i].source && a->poison[i].offset == b->poison[i].offset;
+		same = df_strike_eq(&a->poison[i], &b->poison[i]);
 	return same;
 }
 
