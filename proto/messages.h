@@ -136,6 +136,7 @@ struct df_result {
 	size_t n_output;
 	struct df_counter *counter; /* of the last part */
 	size_t n_counter;
+	uint64_t seq; /* 1, 2, ...: RESULT and FAILED messages of the lane */
 };
 
 struct df_failed {
@@ -143,6 +144,7 @@ struct df_failed {
 	struct df_str message;
 	uint32_t source; /* UINT32_MAX: none */
 	uint64_t offset;
+	uint64_t seq; /* as in df_result */
 };
 
 struct df_range {

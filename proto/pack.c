@@ -178,7 +178,8 @@ static void pack_lease(struct packer *k, const struct df_msg *m)
 static void pack_result(struct packer *k, const struct df_msg *m)
 {
 	const struct df_result *r = &m->result;
-	put_head(k, m, 5);
+	put_head(k, m, 6);
+	put_uint(k, r->seq);
 	put_uint(k, r->part);
 	put_bool(k, r->last);
 	put_array(k, r->n_cells, DF_LEASE_CELLS_MAX);
@@ -196,7 +197,8 @@ static void pack_failed(struct packer *k, const struct df_msg *m)
 {
 	if (m->failed.code == DF_OK)
 		refuse(k, DF_ERR_BUG); /* a failure that is none */
-	put_head(k, m, 4);
+	put_head(k, m, 5);
+	put_uint(k, m->failed.seq);
 	put_err(k, m->failed.code);
 	put_str(k, m->failed.message);
 	put_uint(k, m->failed.source);

@@ -296,6 +296,7 @@ static void unpack_lease(struct reader *r, struct df_msg *m)
 static void unpack_result(struct reader *r, struct df_msg *m)
 {
 	struct df_result *s = &m->result;
+	s->seq = get_u64(r, "seq");
 	s->part = get_u32(r, "part");
 	s->last = get_bool(r, "last");
 	s->n_cells = get_array(r, "cells", DF_LEASE_CELLS_MAX);
@@ -311,6 +312,7 @@ static void unpack_result(struct reader *r, struct df_msg *m)
 
 static void unpack_failed(struct reader *r, struct df_msg *m)
 {
+	m->failed.seq = get_u64(r, "seq");
 	m->failed.code = get_err(r);
 	if (m->failed.code == DF_OK)
 		refuse(r, DF_ERR_PARSE, "code", "says that nothing failed");
@@ -375,8 +377,8 @@ static const struct {
 	[DF_MSG_HELLO] = {"hello", 7, unpack_hello},
 	[DF_MSG_NOTICE] = {"notice", 4, unpack_notice},
 	[DF_MSG_LEASE] = {"lease", 3, unpack_lease},
-	[DF_MSG_RESULT] = {"result", 5, unpack_result},
-	[DF_MSG_FAILED] = {"failed", 4, unpack_failed},
+	[DF_MSG_RESULT] = {"result", 6, unpack_result},
+	[DF_MSG_FAILED] = {"failed", 5, unpack_failed},
 	[DF_MSG_READ] = {"read", 14, unpack_read},
 	[DF_MSG_CREDIT] = {"credit", 1, unpack_credit},
 	[DF_MSG_CELLS] = {"cells", 3, unpack_cells},

@@ -52,6 +52,7 @@ struct df_job {
 	/* the lease in work */
 	const struct df_msg *msg;
 	uint32_t n_part;
+	uint64_t seq; /* RESULT and FAILED messages so far, of all leases */
 	struct df_output output[FRAMES_PER_PART];
 	struct df_blob *frame[FRAMES_PER_PART];
 	size_t n_frame;
@@ -67,6 +68,7 @@ static enum df_err send_result(struct df_job *j, bool last)
 	struct df_msg out = {
 		.type = DF_MSG_RESULT, .epoch = j->msg->epoch, .lane = j->msg->lane, .lease = j->msg->lease};
 	struct df_result *r = &out.result;
+	r->seq = j->seq + 1;
 	r->part = j->n_part++;
 	r->last = last;
 	r->output = j->output;
@@ -88,6 +90,7 @@ static enum df_err send_result(struct df_job *j, bool last)
 	}
 	df_buf_reset(&j->header);
 	DF_TRY(df_msg_pack(&out, &j->header));
+	j->seq++;
 	size_t n = j->n_frame;
 	j->n_frame = 0;
 	return j->config.send(j->config.self, &j->header, j->frame, n, last);
@@ -105,7 +108,7 @@ static enum df_err send_failed(struct df_job *j, const struct df_fail *fail, uin
 {
 	struct df_msg out = {
 		.type = DF_MSG_FAILED, .epoch = j->msg->epoch, .lane = j->msg->lane, .lease = j->msg->lease};
-	out.failed = (struct df_failed){fail->code, df_str_from(fail->msg), source, offset};
+	out.failed = (struct df_failed){fail->code, df_str_from(fail->msg), source, offset, ++j->seq};
 	for (; j->n_frame; j->n_frame--)
 		df_blob_unref(&j->frame[j->n_frame - 1]);
 	df_emit_drop(j->emit);

@@ -17,6 +17,8 @@
 
 struct df_sink_lane {
 	uint64_t id;
+	uint64_t seq;    /* of the last message; the next has one more */
+	bool lost;       /* a message is missing or was nonsense: nothing more is taken of it */
 	uint64_t got;    /* last parts received */
 	uint64_t expect; /* as the last HELLO said */
 	bool check, fencing;
@@ -84,7 +86,8 @@ void df_sink_on_hello(struct df_sink_lane *lane, uint64_t sent);        /* of NU
 
 /* --- sink_take.c --- */
 
-void df_sink_drop_staged(struct df_sink *s, struct df_staged **at);
+/* The results of a lane that are not complete. */
+void df_sink_drop_staged(struct df_sink *s, uint64_t lane);
 
 /* --- sink_write.c --- */
 

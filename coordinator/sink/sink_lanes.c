@@ -21,11 +21,7 @@ void df_sink_on_hello(struct df_sink_lane *lane, uint64_t sent)
 static void fence(struct df_sink *s, size_t at)
 {
 	uint64_t id = s->lane[at].id;
-	for (struct df_staged **r = &s->staged; *r;)
-		if ((*r)->lane == id)
-			df_sink_drop_staged(s, r);
-		else
-			r = &(*r)->next;
+	df_sink_drop_staged(s, id);
 	s->lane[at] = s->lane[--s->n_lane];
 	df_sink_emit(s, (struct df_event){.type = DF_EVENT_FENCED, .lane = id});
 }
@@ -34,7 +30,7 @@ void df_sink_on_empty(struct df_sink *s)
 {
 	for (size_t i = 0; i < s->n_lane && !s->over;) {
 		struct df_sink_lane *lane = &s->lane[i];
-		if (lane->check) {
+		if (lane->check && !lane->lost) {
 			/* what was sent since may still be on its way: only what an earlier HELLO told can be missing */
 			bool missing = lane->got < lane->noted;
 			lane->gaps = missing ? lane->gaps + 1 : 0;

@@ -36,11 +36,20 @@ static struct df_staged **find_staged(struct df_sink *s, uint64_t lane, uint64_t
 	return at;
 }
 
-void df_sink_drop_staged(struct df_sink *s, struct df_staged **at)
+static void drop_staged(struct df_sink *s, struct df_staged **at)
 {
 	struct df_staged *r = *at;
 	*at = r->next;
 	df_staged_destroy(&s->staging, &r);
+}
+
+void df_sink_drop_staged(struct df_sink *s, uint64_t lane)
+{
+	for (struct df_staged **r = &s->staged; *r;)
+		if ((*r)->lane == lane)
+			drop_staged(s, r);
+		else
+			r = &(*r)->next;
 }
 
 static bool cells_valid(const struct df_sink *s, const struct df_result *r)
@@ -171,7 +180,7 @@ static void on_failed(struct df_sink *s, struct df_sink_lane *lane, const struct
 {
 	struct df_staged **at = find_staged(s, msg->lane, msg->lease);
 	if (*at)
-		df_sink_drop_staged(s, at);
+		drop_staged(s, at);
 	lane->got++;
 	df_sink_emit(s, (struct df_event){.type = DF_EVENT_FAILED,
 					  .lane = msg->lane,
@@ -179,6 +188,15 @@ static void on_failed(struct df_sink *s, struct df_sink_lane *lane, const struct
 					  .err = msg->failed.code,
 					  .source = msg->failed.source,
 					  .message = df_str_dup(msg->failed.message)});
+}
+
+/* A message of it is missing, or it talks nonsense: control will retire it. */
+static void lose_lane(struct df_sink *s, struct df_sink_lane *lane)
+{
+	lane->lost = true;
+	df_sink_drop_staged(s, lane->id);
+	s->stats.malformed++;
+	df_sink_emit(s, (struct df_event){.type = DF_EVENT_GAP, .lane = lane->id});
 }
 
 void df_sink_on_message(struct df_sink *s, struct df_frames *frames)
@@ -199,14 +217,16 @@ void df_sink_on_message(struct df_sink *s, struct df_frames *frames)
 		s->stats.stale++;
 		return;
 	}
-	if (msg.type == DF_MSG_FAILED) {
-		on_failed(s, lane, &msg);
-	} else if (!on_result(s, lane, &msg, frames)) {
-		struct df_staged **at = find_staged(s, msg.lane, msg.lease);
-		if (*at)
-			df_sink_drop_staged(s, at);
-		s->stats.malformed++;
-		df_sink_emit(s, (struct df_event){.type = DF_EVENT_GAP,
-						  .lane = msg.lane}); /* a lane that talks nonsense is retired */
+	uint64_t seq = msg.type == DF_MSG_FAILED ? msg.failed.seq : msg.result.seq;
+	if (lane->lost || seq <= lane->seq) {
+		s->stats.stale += lane->lost;
+		s->stats.doubled += !lane->lost;
+		return;
 	}
+	bool next = seq == lane->seq + 1;
+	lane->seq = seq;
+	if (next && msg.type == DF_MSG_FAILED)
+		on_failed(s, lane, &msg);
+	else if (!next || !on_result(s, lane, &msg, frames))
+		lose_lane(s, lane);
 }

@@ -138,8 +138,8 @@ static bool broken(struct peer *p, uint64_t now_ns)
 		if (!bad && !world_once_in(p->world, 400))
 			continue;
 		struct df_msg msg = {.type = DF_MSG_FAILED, .lease = p->msg.lease};
-		msg.failed =
-			(struct df_failed){bad ? DF_ERR_CHANGED : DF_ERR_TIMEOUT, DF_STR("it went wrong"), source, 0};
+		msg.failed = (struct df_failed){bad ? DF_ERR_CHANGED : DF_ERR_TIMEOUT, DF_STR("it went wrong"), source,
+						0, ++p->seq};
 		p->sent++;
 		send(p, &p->results, &msg, NULL, 0, now_ns);
 		return true;
@@ -200,7 +200,7 @@ static void send_part(struct peer *p, struct df_buf *rows, struct df_buf *reject
 	struct df_msg msg = {.type = DF_MSG_RESULT, .lease = p->msg.lease};
 	struct df_result *r = &msg.result;
 	struct df_cells *cells = df_arena_array(&p->arena, p->msg.lease_msg.n_segment + 1, sizeof(*cells));
-	*r = (struct df_result){.part = p->part++, .last = last, .output = output};
+	*r = (struct df_result){.part = p->part++, .last = last, .output = output, .seq = ++p->seq};
 	for (int k = 0; k < 2; k++) {
 		struct df_buf *b = k ? rejects : rows;
 		if (!b->n)

@@ -28,7 +28,7 @@ struct peer {
 	bool alive;
 	uint64_t wake_ns, hello_ns, up_ns; /* next step; next HELLO; connected from then on */
 	struct pipe down, control, bulk, results;
-	uint64_t sent;
+	uint64_t sent, seq; /* last parts; messages to the sink */
 
 	/* of a process that ended, until control was told */
 	bool exit_due;

@@ -29,6 +29,7 @@ struct bench {
 	struct df_control *control;
 	struct pipe orders, events, hellos, results;
 	uint64_t now_ns, ns_per_byte, n_lease, n_event;
+	uint64_t seq[N_WORKER + 1];
 	size_t peak_bytes, base_bytes;
 };
 
@@ -71,7 +72,8 @@ static enum df_err effect_send(void *self, uint64_t lane, const struct df_msg *l
 					.cells = cells,
 					.n_cells = lease->lease_msg.n_segment,
 					.counter = counter,
-					.n_counter = 4};
+					.n_counter = 4,
+					.seq = ++b->seq[lane & 0xfffff]};
 	pipe_put_message(&b->results, 0, &msg, NULL, 0);
 	b->n_lease++;
 	return DF_OK;

@@ -27,6 +27,7 @@ struct bench {
 	size_t n_event;
 	int fd;
 	char text[4096];
+	uint64_t seq[3]; /* messages of lanes 1 and 2 */
 };
 
 static void keep_event(void *self, struct df_event *event)
@@ -96,6 +97,12 @@ static const struct df_event *last(const struct bench *b)
 	return &b->event[b->n_event - 1];
 }
 
+/* The number of a lane's next message. */
+static uint64_t next_seq(struct bench *b, uint64_t lane)
+{
+	return lane <= 2 ? ++b->seq[lane] : 1;
+}
+
 static void deliver(struct bench *b, const struct df_msg *msg, const char *rows)
 {
 	struct df_buf header;
@@ -120,6 +127,7 @@ struct part {
 	const char *rows;
 	uint64_t in, out;
 	uint64_t wrong_hash; /* flips bits */
+	uint64_t seq;        /* 0: the next */
 };
 
 static void send_part(struct bench *b, struct part p)
@@ -128,6 +136,7 @@ static void send_part(struct bench *b, struct part p)
 	struct df_counter counter[] = {{DF_STR("in"), p.in}, {DF_STR("out"), p.out}};
 	struct df_msg msg = {.type = DF_MSG_RESULT, .epoch = 1, .lane = p.lane, .lease = p.lease};
 	msg.result = (struct df_result){.part = p.part, .last = p.last, .output = &output, .n_output = p.rows ? 1 : 0};
+	msg.result.seq = p.seq ? p.seq : next_seq(b, p.lane);
 	if (p.rows)
 		output.hash = df_hash64(p.rows, strlen(p.rows)) ^ p.wrong_hash;
 	if (p.last) {
@@ -239,12 +248,65 @@ static void test_sink__cells_that_the_input_does_not_have_are_refused(void **sta
 					      {0, 0, 0}, {0, UINT64_MAX, 2}, {0, 1, UINT64_MAX}};
 	struct bench b;
 	(void)state;
-	set_up(&b, (uint64_t[]){4}, 1, false);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		set_up(&b, (uint64_t[]){4}, 1, false);
 		send_part(&b, (struct part){.lane = 1, .lease = i + 1, .last = true, .cells = bad[i], .rows = "a\n"});
-	assert_string_equal(written(&b), "");
+		assert_string_equal(written(&b), "");
+		assert_int_equal(count(&b, DF_EVENT_SEEN), 0);
+		assert_int_equal(df_sink_stats(b.sink).malformed, 1);
+		tear_down(&b);
+	}
+}
+
+static void test_sink__a_message_that_came_before_is_dropped_and_counts_for_nothing(void **state)
+{
+	struct bench b;
+	struct part half = {.lane = 1, .lease = 5, .rows = "a\n", .in = 1, .out = 1, .seq = 1},
+		    rest = {.lane = 1,
+			    .lease = 5,
+			    .part = 1,
+			    .last = true,
+			    .cells = {0, 0, 1},
+			    .rows = "b\n",
+			    .in = 1,
+			    .out = 1,
+			    .seq = 2};
+	(void)state;
+	set_up(&b, (uint64_t[]){4}, 1, false);
+	send_part(&b, half);
+	send_part(&b, half);
+	send_part(&b, rest);
+	send_part(&b, half);
+	send_part(&b, rest);
+	assert_string_equal(written(&b), "a\nb\n");
+	assert_int_equal(df_sink_stats(b.sink).doubled, 3);
+	assert_int_equal(count(&b, DF_EVENT_SEEN), 1);
+	assert_int_equal(count(&b, DF_EVENT_GAP), 0);
+	for (int i = 0; i < 3; i++) { /* of two that it sent one is missing, whatever came twice */
+		tell(&b, DF_ORDER_HELLO, 1, 2);
+		df_sink_on_empty(b.sink);
+	}
+	assert_int_equal(count(&b, DF_EVENT_GAP), 1);
+	tear_down(&b);
+}
+
+static void test_sink__a_missing_message_retires_its_lane_and_nothing_more_is_taken_of_it(void **state)
+{
+	struct bench b;
+	(void)state;
+	set_up(&b, (uint64_t[]){4}, 1, false);
+	send_part(&b, (struct part){.lane = 1, .lease = 5, .rows = "a\n", .seq = 1});
+	send_part(&b, (struct part){.lane = 1, .lease = 5, .part = 1, .last = true, .cells = {0, 0, 1}, .seq = 3});
+	assert_int_equal(last(&b)->type, DF_EVENT_GAP);
+	assert_int_equal(last(&b)->lane, 1);
+	assert_int_equal(last(&b)->held_bytes, 0);
+	send_part(&b, (struct part){.lane = 1, .lease = 5, .part = 1, .rows = "b\n", .seq = 2});
+	send_part(&b, (struct part){.lane = 1, .lease = 6, .last = true, .cells = {0, 1, 1}, .rows = "c\n", .seq = 4});
+	assert_int_equal(count(&b, DF_EVENT_GAP), 1);
 	assert_int_equal(count(&b, DF_EVENT_SEEN), 0);
-	assert_int_equal(df_sink_stats(b.sink).malformed, 6);
+	assert_string_equal(written(&b), "");
+	answer(&b, 2, 7, (struct df_cells){0, 0, 1}, "d\n"); /* others are not touched by it */
+	assert_string_equal(written(&b), "d\n");
 	tear_down(&b);
 }
 
@@ -424,7 +486,7 @@ static void test_sink__a_failed_answer_drops_its_parts_and_counts_as_sent(void *
 	set_up(&b, (uint64_t[]){4}, 1, false);
 	send_part(&b, (struct part){.lane = 1, .lease = 5, .rows = "half\n"});
 	struct df_msg msg = {.type = DF_MSG_FAILED, .epoch = 1, .lane = 1, .lease = 5};
-	msg.failed = (struct df_failed){DF_ERR_CHANGED, DF_STR("'x' changed"), 0, 0};
+	msg.failed = (struct df_failed){DF_ERR_CHANGED, DF_STR("'x' changed"), 0, 0, next_seq(&b, 1)};
 	deliver(&b, &msg, NULL);
 	assert_int_equal(last(&b)->type, DF_EVENT_FAILED);
 	assert_int_equal(last(&b)->err, DF_ERR_CHANGED);
@@ -604,6 +666,8 @@ int main(void)
 		cmocka_unit_test(test_sink__parts_of_several_leases_may_come_between_each_other),
 		cmocka_unit_test(test_sink__bytes_that_changed_on_the_way_are_refused),
 		cmocka_unit_test(test_sink__cells_that_the_input_does_not_have_are_refused),
+		cmocka_unit_test(test_sink__a_message_that_came_before_is_dropped_and_counts_for_nothing),
+		cmocka_unit_test(test_sink__a_missing_message_retires_its_lane_and_nothing_more_is_taken_of_it),
 		cmocka_unit_test(test_sink__a_second_result_for_the_same_cells_is_dropped),
 		cmocka_unit_test(test_sink__a_result_of_cells_half_taken_is_a_bug),
 		cmocka_unit_test(test_sink__cells_of_an_earlier_life_are_not_written_again),

@@ -58,7 +58,7 @@ const struct golden help_golden[] = {
 						.poison = poison,
 						.n_poison = 1}}},
 	{"result_part",
-	 {HEAD(DF_MSG_RESULT, 77), .result = {.part = 0, .last = false, .output = outputs, .n_output = 1}}},
+	 {HEAD(DF_MSG_RESULT, 77), .result = {.part = 0, .last = false, .output = outputs, .n_output = 1, .seq = 41}}},
 	{"result_last",
 	 {HEAD(DF_MSG_RESULT, 77), .result = {.part = 1,
 					      .last = true,
@@ -67,10 +67,14 @@ const struct golden help_golden[] = {
 					      .output = outputs,
 					      .n_output = 2,
 					      .counter = counters,
-					      .n_counter = 4}}},
+					      .n_counter = 4,
+					      .seq = 42}}},
 	{"failed",
-	 {HEAD(DF_MSG_FAILED, 78),
-	  .failed = {.code = DF_ERR_CHANGED, .message = S("'a.jsonl' changed"), .source = UINT32_MAX, .offset = 0}}},
+	 {HEAD(DF_MSG_FAILED, 78), .failed = {.code = DF_ERR_CHANGED,
+					      .message = S("'a.jsonl' changed"),
+					      .source = UINT32_MAX,
+					      .offset = 0,
+					      .seq = 43}}},
 	{"read",
 	 {HEAD(DF_MSG_READ, 0), .read = {.source = 9,
 					 .format = 1,
@@ -203,6 +207,7 @@ static void any_lease(struct dice *d, struct df_lease_msg *l)
 
 static void any_result(struct dice *d, struct df_result *r)
 {
+	r->seq = any_u64(d);
 	r->part = any_u32(d);
 	r->last = below(d, 2);
 	r->n_cells = any_count(d, 600);
@@ -265,7 +270,7 @@ static void any_rest(struct dice *d, struct df_msg *m)
 		return;
 	case DF_MSG_FAILED:
 		m->failed = (struct df_failed){(enum df_err)(1 + below(d, DF_N_ERR - 1)), any_str(d),
-					       below(d, 2) ? UINT32_MAX : any_source(d), any_u64(d)};
+					       below(d, 2) ? UINT32_MAX : any_source(d), any_u64(d), any_u64(d)};
 		return;
 	case DF_MSG_READ:
 		any_read(d, &m->read);
@@ -325,7 +330,7 @@ static bool same_lease(const struct df_lease_msg *a, const struct df_lease_msg *
 
 static bool same_result(const struct df_result *a, const struct df_result *b)
 {
-	bool same = a->part == b->part && a->last == b->last && a->n_cells == b->n_cells &&
+	bool same = a->seq == b->seq && a->part == b->part && a->last == b->last && a->n_cells == b->n_cells &&
 		    a->n_output == b->n_output && a->n_counter == b->n_counter;
 	for (size_t i = 0; same && i < a->n_cells; i++)
 		same = same_cells(&a->cells[i], &b->cells[i]);
@@ -370,7 +375,8 @@ static bool same_small(const struct df_msg *a, const struct df_msg *b)
 		       a->notice.nonce == b->notice.nonce && df_str_eq(a->notice.reason, b->notice.reason);
 	case DF_MSG_FAILED:
 		return a->failed.code == b->failed.code && df_str_eq(a->failed.message, b->failed.message) &&
-		       a->failed.source == b->failed.source && a->failed.offset == b->failed.offset;
+		       a->failed.source == b->failed.source && a->failed.offset == b->failed.offset &&
+		       a->failed.seq == b->failed.seq;
 	case DF_MSG_CREDIT:
 		return a->credit.bytes == b->credit.bytes;
 	case DF_MSG_SOURCE_END:
