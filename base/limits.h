@@ -44,7 +44,9 @@
 #define DF_UNPACK_ITEMS 262144          /* elements of one message in all */
 #define DF_STRING_BYTES_MAX (64U << 10) /* one string inside a message */
 #define DF_COUNTERS_MAX 256             /* named counters of one result */
-#define DF_READ_DONE_MAX 65536 /* ranges of ordinals in one READ; the coordinator merges or leaves out beyond it */
+#define DF_READ_DONE_MAX 32768 /* ranges of ordinals in one READ; the coordinator joins or leaves out beyond it */
+#define DF_INFO_CELLS_MAX                                                                                              \
+	1024 /* cells over which what readers said is added up: the precision with which a change is placed */
 #define DF_RESULT_HWM 4        /* messages queued per worker to the sink, on each side */
 #define DF_LANE_HWM (4 * DF_LANE_CREDITS + 64)
 #define DF_READER_CREDIT_BYTES (2U << 20) /* a reader may have this much unread at the coordinator */
@@ -70,9 +72,19 @@
 #define DF_RESPAWNS_MAX 3            /* lives of a coordinator without progress, before its guard gives up */
 #define DF_SPAWN_BACKOFF_MS 10       /* after a process that died without finishing anything; doubles up to ... */
 #define DF_SPAWN_BACKOFF_MAX_MS 1000
+#define DF_STALE_DIRS_MAX 64    /* folders of sockets that a start removes after runs that were killed ... */
+#define DF_STALE_LOOK_MAX 16384 /* ... and names that it looks at to find them */
+#define DF_BARREN_MS 10000           /* without progress, before kills in a row mean that nothing can live */
+#define DF_REAP_MS 10000             /* a killed process that is still there is taken as gone */
+#define DF_WATCH_MS 100              /* between looks at the processes; under pressure of memory ... */
+#define DF_WATCH_HOT_MS 25
+#define DF_STALL_MS 600000 /* nothing at all has moved: the run ends (or four deadlines, when that is more) */
 #define DF_HELLO_MS 1000
 #define DF_SILENT_MS 10000 /* a peer silent for this long is retired */
 #define DF_WORKERS_MAX 1024
+#define DF_COORDINATOR_BYTES (48U << 20) /* of the run's memory, kept for the coordinator: an eighth, within these two */
+#define DF_COORDINATOR_BYTES_MAX (512U << 20)
+#define DF_CHILD_BYTES_MIN (16U << 20) /* a child's share of --mem-limit must not be less */
 #define DF_SPAWN_FAILURES_MAX 5 /* deaths in a row without a finished lease before the run gives up */
 #define DF_STDIN_SILENCE_MS 10  /* a partial cell of stdin is flushed after this silence */
 #define DF_IPC_PATH_MAX 107

@@ -3,7 +3,9 @@
  * intake: readers and their sources.
  *
  * DESIGN. Bytes held by the coordinator plus bytes that readers may still send never pass DF_READER_TOTAL_BYTES by more than one cell per reader.
- * `have` of a source marks cells that arrived in this epoch or were done before it; a cell is passed on once.
+ * `have` of a source marks cells that arrived in this epoch or were done before it; a cell is passed on once. What readers said of them is
+ * kept in ranges, so that the next reader can compare; few of them, since neighbours are joined up to DF_INFO_CELLS_MAX cells.
+ * Nothing here looks at all sources more than once in a life: `turn` is the first that may be waiting.
  */
 #include "coordinator/intake.h"
 
@@ -15,6 +17,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "coordinator/control.h"
+#include "coordinator/known.h"
 
 enum progress { WAITING, READING, ENDED };
 
@@ -23,10 +26,12 @@ struct input {
 	enum progress progress;
 	uint64_t lane; /* of its reader, while READING */
 	struct df_cellset have;
-	uint64_t n_cell;    /* highest cell that arrived + 1 */
-	uint64_t records;   /* seen, skipped ones too; when ENDED */
-	uint64_t delivered; /* records of the cells in `have` */
+	struct df_known known; /* of `have`; empty once the source has ended */
+	uint64_t n_cell;       /* highest cell that arrived + 1 */
+	uint64_t records;      /* seen, skipped ones too; when ENDED */
+	uint64_t delivered;    /* records of the cells in `have` */
 	uint32_t deaths;
+	bool resumed;   /* an earlier life of the coordinator knew cells of it */
 	bool known_end; /* journalled already: */
 	uint64_t known_n_cell;
 };
@@ -40,8 +45,11 @@ struct reader {
 struct df_intake {
 	const struct df_control_config *config;
 	struct df_dispatch *dispatch;
-	struct input *input;
-	size_t n_input, n_ended;
+	struct input *input; /* in the order of the sources */
+	size_t n_input, n_ended, n_reading;
+	size_t turn;    /* no input before it is WAITING */
+	size_t counted; /* inputs before it, which have ended, used up of skip and limit: */
+	uint64_t skipped, delivered;
 	struct reader *reader;
 	size_t n_reader, cap_reader;
 	uint64_t source_errors;
@@ -56,40 +64,58 @@ static void order(struct df_intake *in, struct df_order o)
 
 /* ------------------------------------------------------------------ life */
 
+static struct input *find_input(const struct df_intake *in, uint32_t source)
+{
+	size_t low = 0, high = in->n_input;
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (in->input[mid].source < source)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < in->n_input && in->input[low].source == source ? &in->input[low] : NULL;
+}
+
+static void recover_end(struct df_intake *in, const struct df_source_state *s)
+{
+	struct input *input = find_input(in, s->source);
+	if (!input || !s->ended)
+		return;
+	bool complete = input->have.n_set == s->n_cell;
+	/* after an error its end is final only when all cells before it are there; else it is tried again */
+	if (s->err != DF_OK && !complete)
+		return;
+	input->known_end = true;
+	input->known_n_cell = s->n_cell;
+	/* else it ends for the grid when its cells have come again: with an order kept, what is behind waits */
+	if (complete)
+		df_grid_end(in->config->grid, s->source, s->n_cell);
+	/* counted records need every source again; else what is complete is not read a second time */
+	if (!in->config->sequential && complete) {
+		input->progress = ENDED;
+		df_known_release(&input->known);
+		in->n_ended++;
+		in->source_errors += s->err != DF_OK;
+	}
+}
+
 static enum df_err recover(struct df_intake *in, const struct df_recovered *r)
 {
-	for (size_t i = 0; i < in->n_input; i++) {
-		struct input *input = &in->input[i];
-		for (size_t k = 0; k < r->n_cells; k++) {
-			const struct df_cells c = r->cells[k].cells;
-			if (c.source != input->source)
-				continue;
-			DF_TRY(df_cellset_add(&input->have, c.first, c.n, NULL));
-			input->delivered += r->cells[k].info.records;
-			if (c.first + c.n > input->n_cell)
-				input->n_cell = c.first + c.n;
-		}
-		for (size_t k = 0; k < r->n_source; k++) {
-			const struct df_source_state *s = &r->source[k];
-			if (s->source != input->source || !s->ended)
-				continue;
-			bool complete = input->have.n_set == s->n_cell;
-			/* after an error its end is final only when all cells before it are there; else it is tried again */
-			if (s->err != DF_OK && !complete)
-				continue;
-			input->known_end = true;
-			input->known_n_cell = s->n_cell;
-			/* else it ends for the grid when its cells have come again: with an order kept, what is behind waits */
-			if (complete)
-				df_grid_end(in->config->grid, s->source, s->n_cell);
-			/* counted records need every source again; else what is complete is not read a second time */
-			if (!in->config->sequential && complete) {
-				input->progress = ENDED;
-				in->n_ended++;
-				in->source_errors += s->err != DF_OK;
-			}
-		}
+	for (size_t k = 0; k < r->n_cells; k++) {
+		const struct df_cells c = r->cells[k].cells;
+		struct input *input = find_input(in, c.source);
+		if (!input)
+			continue;
+		DF_TRY(df_cellset_add(&input->have, c.first, c.n, NULL));
+		DF_TRY(df_known_add(&input->known, c.first, c.n, &r->cells[k].info));
+		input->resumed = true;
+		input->delivered += r->cells[k].info.records;
+		if (c.first + c.n > input->n_cell)
+			input->n_cell = c.first + c.n;
 	}
+	for (size_t k = 0; k < r->n_source; k++)
+		recover_end(in, &r->source[k]);
 	return DF_OK;
 }
 
@@ -124,8 +150,10 @@ void df_intake_destroy(struct df_intake **intake)
 	struct df_intake *in = *intake;
 	if (!in)
 		return;
-	for (size_t i = 0; in->input && i < in->n_input; i++)
+	for (size_t i = 0; in->input && i < in->n_input; i++) {
 		df_cellset_release(&in->input[i].have);
+		df_known_release(&in->input[i].known);
+	}
 	free(in->input);
 	free(in->reader);
 	free(in);
@@ -163,26 +191,28 @@ static enum df_err add_reader(struct df_intake *in, uint64_t lane, struct reader
 	return DF_OK;
 }
 
-/* Records that sources before `input` used up of skip and of limit. */
-static void counted_before(const struct df_intake *in, const struct input *input, uint64_t *ret_skip,
-			   uint64_t *ret_limit)
+/* What is left of skip and limit behind the inputs before `input`, which have all ended: sources are read one by one then. */
+static void counted_before(struct df_intake *in, const struct input *input, uint64_t *ret_skip, uint64_t *ret_limit)
 {
-	uint64_t skip = in->config->skip, limit = in->config->limit;
-	for (const struct input *i = in->input; i < input; i++) {
-		uint64_t skipped = i->records < skip ? i->records : skip;
-		uint64_t delivered = i->records - skipped;
-		skip -= skipped;
-		if (limit != UINT64_MAX)
-			limit -= delivered < limit ? delivered : limit;
+	const uint64_t skip = in->config->skip, limit = in->config->limit;
+	for (; in->config->sequential && &in->input[in->counted] < input; in->counted++) {
+		const struct input *i = &in->input[in->counted];
+		uint64_t left = skip - in->skipped, skipped = i->records < left ? i->records : left;
+		in->skipped += skipped;
+		in->delivered += i->records - skipped;
 	}
-	*ret_skip = skip;
+	*ret_skip = skip - in->skipped;
 	*ret_limit = limit;
+	if (limit != UINT64_MAX)
+		*ret_limit -= limit < in->delivered ? limit : in->delivered;
 }
 
 static void end_input(struct df_intake *in, struct input *input, uint64_t n_cell, enum df_err err,
 		      struct df_str message)
 {
+	in->n_reading -= input->progress == READING;
 	input->progress = ENDED;
+	df_known_release(&input->known);
 	in->n_ended++;
 	df_grid_end(in->config->grid, input->source, n_cell);
 	if (err != DF_OK) {
@@ -199,10 +229,10 @@ static void end_input(struct df_intake *in, struct input *input, uint64_t n_cell
 
 static struct input *next_input(struct df_intake *in)
 {
-	for (size_t i = 0; i < in->n_input; i++) {
-		struct input *input = &in->input[i];
-		if (input->progress == READING && one_by_one(in))
-			return NULL;
+	if (in->n_reading && one_by_one(in))
+		return NULL;
+	for (; in->turn < in->n_input; in->turn++) {
+		struct input *input = &in->input[in->turn];
 		if (in->config->ordered && input->source > df_dispatch_turn(in->dispatch))
 			return NULL;
 		if (input->progress != WAITING)
@@ -218,23 +248,6 @@ static struct input *next_input(struct df_intake *in)
 	return NULL;
 }
 
-/* Known cells as ranges; what does not fit is sent again by the reader and dropped here. */
-#define DONE_RANGES_MAX 65536
-
-static size_t done_ranges(const struct input *input, struct df_range *range)
-{
-	size_t n = 0;
-	for (uint64_t at = 0; n < DONE_RANGES_MAX;) {
-		at = df_cellset_next_set(&input->have, at, input->n_cell);
-		if (at == input->n_cell)
-			break;
-		uint64_t end = df_cellset_next_clear(&input->have, at, input->n_cell);
-		range[n++] = (struct df_range){at, end - at};
-		at = end;
-	}
-	return n;
-}
-
 static int64_t budget(const struct df_intake *in)
 {
 	int64_t left = (int64_t)DF_READER_TOTAL_BYTES - (int64_t)df_dispatch_reader_bytes(in->dispatch);
@@ -246,7 +259,7 @@ static int64_t budget(const struct df_intake *in)
 static enum df_err assign(struct df_intake *in, struct reader *r, struct input *input)
 {
 	const struct df_source *src = &in->config->dataset->source[input->source];
-	struct df_range *done = malloc(DONE_RANGES_MAX * sizeof(*done));
+	struct df_range *done = malloc((input->known.n ? input->known.n : 1) * sizeof(*done));
 	if (!done)
 		return DF_ERR_NOMEM;
 	int64_t credit = budget(in);
@@ -263,13 +276,14 @@ static enum df_err assign(struct df_intake *in, struct reader *r, struct input *
 		.cell_bytes = in->config->grid->cell_bytes,
 		.credit_bytes = credit > 0 ? (uint64_t)credit : 0,
 		.done = done,
-		.n_done = done_ranges(input, done),
+		.n_done = df_known_list(&input->known, DF_READ_DONE_MAX, done),
 	};
 	counted_before(in, input, &msg.read.skip_records, &msg.read.limit_records);
 	enum df_err err = in->config->effects.send(in->config->effects.self, r->lane, &msg, NULL, 0);
 	free(done);
 	DF_TRY(err);
 	input->progress = READING;
+	in->n_reading++;
 	input->lane = r->lane;
 	r->input = input;
 	r->in_flight = (int64_t)msg.read.credit_bytes;
@@ -318,6 +332,9 @@ static enum df_err on_cells(struct df_intake *in, struct reader *r, const struct
 			input->n_cell = cell + 1;
 		input->deaths = 0; /* deaths count at one place */
 		input->delivered += m->cell[i].records;
+		struct df_cell_info said = {0};
+		df_cell_info_add(&said, cell, &m->cell[i]);
+		DF_TRY(df_known_add(&input->known, cell, 1, &said));
 		frames->payload[i] = NULL;
 		order(in, (struct df_order){.type = DF_ORDER_INFO,
 					    .source = {.source = input->source},
@@ -332,22 +349,38 @@ static enum df_err on_cells(struct df_intake *in, struct reader *r, const struct
 	return DF_OK;
 }
 
+/* An input that is not what earlier results were made of ends the run: going on would mix two inputs in one output. */
+static bool refused(struct df_intake *in, const struct input *input, const struct df_source_end *end, bool changed)
+{
+	const char *name = in->config->dataset->source[input->source].name;
+	if (input->resumed && (end->flags & DF_SOURCE_END_DIFFERS)) {
+		(void)df_fail(&in->fail, DF_ERR_CHANGED,
+			      DF_STR_FMT "; restore the input as it was, use another directory, or --force-restart",
+			      DF_STR_ARG(end->message));
+	} else if (end->code == DF_OK && changed) {
+		(void)df_fail(&in->fail, DF_ERR_CHANGED,
+			      "'%s' has other records than before: it ends behind cell %llu of %llu, with byte %llu",
+			      name, (unsigned long long)end->n_cell,
+			      (unsigned long long)(input->known_end ? input->known_n_cell : input->n_cell),
+			      (unsigned long long)end->bytes);
+	} else {
+		return false;
+	}
+	in->failed = true;
+	return true;
+}
+
 static void on_end(struct df_intake *in, struct reader *r, const struct df_source_end *end)
 {
 	struct input *input = r->input;
 	r->input = NULL;
 	r->in_flight = 0;
 	input->records = end->records;
+	bool changed = end->n_cell < input->n_cell || (input->known_end && end->n_cell != input->known_n_cell);
+	if (refused(in, input, end, changed))
+		return;
 	if (end->code != DF_OK)
 		df_warn(DF_STR_FMT, DF_STR_ARG(end->message));
-	bool changed = end->n_cell < input->n_cell || (input->known_end && end->n_cell != input->known_n_cell);
-	if (end->code == DF_OK && changed) {
-		const char *name = in->config->dataset->source[input->source].name;
-		in->failed = true;
-		(void)df_fail(&in->fail, DF_ERR_CHANGED,
-			      "'%s' has other records than before: it changed while it was read", name);
-		return;
-	}
 	end_input(in, input, end->n_cell > input->n_cell ? end->n_cell : input->n_cell, end->code, end->message);
 }
 
@@ -384,6 +417,9 @@ void df_intake_reader_died(struct df_intake *in, uint64_t lane)
 		return;
 	const struct df_source *src = &in->config->dataset->source[input->source];
 	input->progress = WAITING;
+	in->n_reading--;
+	if ((size_t)(input - in->input) < in->turn)
+		in->turn = (size_t)(input - in->input);
 	input->deaths++;
 	if (src->live) {
 		in->failed = true;

@@ -40,6 +40,7 @@ enum df_output_kind { DF_OUTPUT_JSONL = 0, DF_OUTPUT_NPY = 1, DF_OUTPUT_REJECTS 
 
 enum { DF_LEASE_ALONE = 1, DF_LEASE_REDO = 2 };
 enum { DF_READ_STDIN = 1 };
+enum { DF_SOURCE_END_DIFFERS = 1 };
 
 /* Cells first .. first + n - 1 of one source. */
 struct df_cells {
@@ -147,8 +148,14 @@ struct df_failed {
 	uint64_t seq; /* as in df_result */
 };
 
+struct df_cell_info {
+	uint64_t start, bytes, records, hash;
+};
+
+/* Cells that are known, with what was said of them (proto/cell_info.h); zeros: nothing that could be compared. */
 struct df_range {
 	uint64_t first, n;
+	struct df_cell_info info;
 };
 
 struct df_read {
@@ -168,10 +175,6 @@ struct df_credit {
 	uint64_t bytes;
 };
 
-struct df_cell_info {
-	uint64_t start, bytes, records, hash;
-};
-
 struct df_cells_msg {
 	uint32_t source;
 	uint64_t first;
@@ -184,6 +187,7 @@ struct df_source_end {
 	uint64_t n_cell, bytes, records;
 	enum df_err code;
 	struct df_str message;
+	uint32_t flags; /* DF_SOURCE_END_DIFFERS: cells that were known have another content now */
 };
 
 struct df_msg {

@@ -205,6 +205,14 @@ static void pack_failed(struct packer *k, const struct df_msg *m)
 	put_uint(k, m->failed.offset);
 }
 
+static void put_cell_info(struct packer *k, const struct df_cell_info *c)
+{
+	put_uint(k, c->start);
+	put_uint(k, c->bytes);
+	put_uint(k, c->records);
+	put_uint(k, c->hash);
+}
+
 static void pack_read(struct packer *k, const struct df_msg *m)
 {
 	const struct df_read *r = &m->read;
@@ -221,9 +229,10 @@ static void pack_read(struct packer *k, const struct df_msg *m)
 	put_uint(k, r->credit_bytes);
 	put_array(k, r->n_done, DF_READ_DONE_MAX);
 	for (size_t i = 0; i < r->n_done; i++) {
-		put_array(k, 2, 2);
+		put_array(k, 6, 6);
 		put_uint(k, r->done[i].first);
 		put_uint(k, r->done[i].n);
+		put_cell_info(k, &r->done[i].info);
 	}
 }
 
@@ -242,23 +251,21 @@ static void pack_cells(struct packer *k, const struct df_msg *m)
 	put_array(k, c->n_cell, DF_MESSAGE_FRAMES_MAX - 1);
 	for (size_t i = 0; i < c->n_cell; i++) {
 		put_array(k, 4, 4);
-		put_uint(k, c->cell[i].start);
-		put_uint(k, c->cell[i].bytes);
-		put_uint(k, c->cell[i].records);
-		put_uint(k, c->cell[i].hash);
+		put_cell_info(k, &c->cell[i]);
 	}
 }
 
 static void pack_source_end(struct packer *k, const struct df_msg *m)
 {
 	const struct df_source_end *e = &m->source_end;
-	put_head(k, m, 6);
+	put_head(k, m, 7);
 	put_uint(k, e->source);
 	put_uint(k, e->n_cell);
 	put_uint(k, e->bytes);
 	put_uint(k, e->records);
 	put_err(k, e->code);
 	put_str(k, e->message);
+	put_uint(k, e->flags);
 }
 
 static void (*const pack_type[])(struct packer *, const struct df_msg *) = {

@@ -214,13 +214,22 @@ static struct df_output get_output(struct reader *r)
 	return o;
 }
 
+static void get_info(struct reader *r, struct df_cell_info *ret_info)
+{
+	ret_info->start = get_u64(r, "start");
+	ret_info->bytes = get_u64(r, "bytes");
+	ret_info->records = get_u64(r, "records");
+	ret_info->hash = get_u64(r, "hash");
+}
+
 static struct df_range get_range(struct reader *r)
 {
 	struct df_range g = {0};
-	get_tuple(r, "done", 2);
+	get_tuple(r, "done", 6);
 	g.first = get_u64(r, "first");
 	g.n = get_u64(r, "n");
 	check_cells(r, g.first, g.n);
+	get_info(r, &g.info);
 	return g;
 }
 
@@ -228,10 +237,7 @@ static struct df_cell_info get_cell_info(struct reader *r)
 {
 	struct df_cell_info c = {0};
 	get_tuple(r, "cell", 4);
-	c.start = get_u64(r, "start");
-	c.bytes = get_u64(r, "bytes");
-	c.records = get_u64(r, "records");
-	c.hash = get_u64(r, "hash");
+	get_info(r, &c);
 	return c;
 }
 
@@ -366,6 +372,7 @@ static void unpack_source_end(struct reader *r, struct df_msg *m)
 	e->records = get_u64(r, "records");
 	e->code = get_err(r);
 	e->message = get_str(r, "message");
+	e->flags = (uint32_t)get_uint(r, "flags", DF_SOURCE_END_DIFFERS);
 }
 
 static const struct {
@@ -382,7 +389,7 @@ static const struct {
 	[DF_MSG_READ] = {"read", 14, unpack_read},
 	[DF_MSG_CREDIT] = {"credit", 1, unpack_credit},
 	[DF_MSG_CELLS] = {"cells", 3, unpack_cells},
-	[DF_MSG_SOURCE_END] = {"source_end", 6, unpack_source_end},
+	[DF_MSG_SOURCE_END] = {"source_end", 7, unpack_source_end},
 };
 
 /* The version is judged before anything that another version may have changed. */

@@ -5,12 +5,15 @@
  * One thread: between two cells it looks at its lane and says HELLO. Cells are gathered into messages of about
  * DF_FRAME_BYTES; live input is sent at once when it falls silent.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "proto/cell_info.h"
 #include "worker/cellblock.h"
 #include "worker/link.h"
 #include "worker/role.h"
@@ -24,8 +27,10 @@ struct reading {
 	struct df_frames frames;
 	struct df_msg read; /* the source in work; type 0: none */
 	struct df_reader *reader;
+	const char *path, *name;
 	int64_t credit;
-	size_t done_at; /* index into read.read.done */
+	size_t done_at;           /* index into read.read.done */
+	struct df_cell_info seen; /* of the range there, as it is now */
 	struct df_cell_info info[CELLS_PER_MESSAGE];
 	struct df_blob *blob[CELLS_PER_MESSAGE];
 	size_t n;
@@ -72,33 +77,7 @@ static enum df_err flush(struct reading *r)
 	return err;
 }
 
-/* Cells that the coordinator has already are not sent. */
-static bool is_known(struct reading *r, uint64_t cell)
-{
-	const struct df_read *read = &r->read.read;
-	while (r->done_at < read->n_done && cell >= read->done[r->done_at].first + read->done[r->done_at].n)
-		r->done_at++;
-	return r->done_at < read->n_done && cell >= read->done[r->done_at].first;
-}
-
-static enum df_err add_cell(struct reading *r, const struct df_cell_block *cell)
-{
-	r->n_cell = cell->ordinal + 1;
-	if (is_known(r, cell->ordinal))
-		return flush(r); /* one message holds neighbours only */
-	struct df_blob *blob = df_cellblock_pack(cell);
-	if (!blob)
-		return DF_ERR_NOMEM;
-	if (r->n == 0)
-		r->first = cell->ordinal;
-	r->info[r->n] = (struct df_cell_info){cell->record[0].offset, cell->n_payload, cell->n_record, cell->hash};
-	r->blob[r->n++] = blob;
-	r->bytes += blob->n;
-	r->credit -= (int64_t)blob->n;
-	return r->n == CELLS_PER_MESSAGE || r->bytes >= DF_FRAME_BYTES ? flush(r) : DF_OK;
-}
-
-static enum df_err end_source(struct reading *r, enum df_err code, const char *message)
+static enum df_err end_source(struct reading *r, enum df_err code, const char *message, uint32_t flags)
 {
 	struct df_reader_stats stats = {0};
 	enum df_err err = flush(r);
@@ -113,6 +92,7 @@ static enum df_err end_source(struct reading *r, enum df_err code, const char *m
 		.records = stats.records,
 		.code = code,
 		.message = df_str_from(message),
+		.flags = flags,
 	};
 	if (err == DF_OK)
 		err = send(r, &msg, NULL, 0);
@@ -120,6 +100,74 @@ static enum df_err end_source(struct reading *r, enum df_err code, const char *m
 	df_frames_release(&r->request);
 	r->read.type = 0;
 	return err;
+}
+
+/* Cells that the coordinator has already are not sent. */
+static bool is_known(struct reading *r, uint64_t cell)
+{
+	const struct df_read *read = &r->read.read;
+	while (r->done_at < read->n_done && cell >= read->done[r->done_at].first + read->done[r->done_at].n)
+		r->done_at++;
+	return r->done_at < read->n_done && cell >= read->done[r->done_at].first;
+}
+
+static struct df_cell_info info_of(const struct df_cell_block *cell)
+{
+	return (struct df_cell_info){cell->record[0].offset, cell->n_payload, cell->n_record, cell->hash};
+}
+
+/* The file is the one that was planned, by name, size and time. */
+static bool same_file(const struct reading *r)
+{
+	struct stat st;
+	struct df_file_id now;
+	if (stat(r->path, &st) != 0)
+		return false;
+	df_file_id_of(&st, &now);
+	return df_file_id_eq(&now, &r->read.read.id);
+}
+
+/* Known cells are not sent but compared: at the end of a range with what was said of it when results were made of it. */
+static enum df_err pass_known(struct reading *r, const struct df_cell_block *cell)
+{
+	const struct df_range *known = &r->read.read.done[r->done_at];
+	const struct df_cell_info one = info_of(cell);
+	DF_TRY(flush(r)); /* one message holds neighbours only */
+	if (cell->ordinal == known->first)
+		r->seen = (struct df_cell_info){0};
+	df_cell_info_add(&r->seen, cell->ordinal, &one);
+	if (cell->ordinal + 1 < known->first + known->n || !df_cell_info_said(&known->info) ||
+	    df_cell_info_eq(&r->seen, &known->info))
+		return DF_OK;
+	struct df_fail fail;
+	uint64_t end = cell->record[cell->n_record - 1].offset;
+	if (!same_file(r)) {
+		(void)df_fail(&fail, DF_ERR_CHANGED, "'%s' changed while it was read", r->name);
+		return end_source(r, DF_ERR_CHANGED, fail.msg, 0);
+	}
+	(void)df_fail(
+		&fail, DF_ERR_CHANGED,
+		"'%s' has other content than when it was read before, though its size and time are the same: what "
+		"differs begins between bytes %" PRIu64 " and %" PRIu64,
+		r->name, known->info.start, end);
+	return end_source(r, DF_ERR_CHANGED, fail.msg, DF_SOURCE_END_DIFFERS);
+}
+
+static enum df_err add_cell(struct reading *r, const struct df_cell_block *cell)
+{
+	r->n_cell = cell->ordinal + 1;
+	if (is_known(r, cell->ordinal))
+		return pass_known(r, cell);
+	struct df_blob *blob = df_cellblock_pack(cell);
+	if (!blob)
+		return DF_ERR_NOMEM;
+	if (r->n == 0)
+		r->first = cell->ordinal;
+	r->info[r->n] = info_of(cell);
+	r->blob[r->n++] = blob;
+	r->bytes += blob->n;
+	r->credit -= (int64_t)blob->n;
+	return r->n == CELLS_PER_MESSAGE || r->bytes >= DF_FRAME_BYTES ? flush(r) : DF_OK;
 }
 
 /* ------------------------------------------------------------------ receiving */
@@ -130,15 +178,15 @@ static enum df_err open_source(struct reading *r)
 	const struct df_heritage *h = r->link.h;
 	bool is_stdin = (read->flags & DF_READ_STDIN) != 0;
 	struct df_fail fail = {0};
-	const char *path = df_arena_copy(&r->arena, read->path).p;
-	const char *name = df_arena_copy(&r->arena, read->name).p;
-	if (!path || !name)
+	r->path = df_arena_copy(&r->arena, read->path).p;
+	r->name = df_arena_copy(&r->arena, read->name).p;
+	if (!r->path || !r->name)
 		return DF_ERR_NOMEM;
 	bool live = is_stdin || read->id.ino == 0;
 	struct df_reader_spec spec = {
-		.path = is_stdin ? NULL : path,
+		.path = is_stdin ? NULL : r->path,
 		.fd = is_stdin ? STDIN_FILENO : -1,
-		.name = name,
+		.name = r->name,
 		.format = (enum df_format)read->format,
 		.id_key = h->id_key.p,
 		.text_key = h->text_key.p,
@@ -154,7 +202,7 @@ static enum df_err open_source(struct reading *r)
 	r->done_at = 0;
 	r->n_cell = 0;
 	if (df_reader_open(&spec, &r->reader, &fail) != DF_OK)
-		return end_source(r, fail.code, fail.msg);
+		return end_source(r, fail.code, fail.msg, 0);
 	return DF_OK;
 }
 
@@ -196,9 +244,9 @@ static enum df_err read_some(struct reading *r)
 	case DF_ERR_AGAIN:
 		return flush(r);
 	case DF_ERR_END:
-		return end_source(r, DF_OK, "");
+		return end_source(r, DF_OK, "", 0);
 	default:
-		return end_source(r, err, fail.msg);
+		return end_source(r, err, fail.msg, 0);
 	}
 }
 

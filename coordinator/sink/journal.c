@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "coordinator/sink/parts.h"
+#include "proto/cell_info.h"
 
 #define PIECE_PAYLOAD (DF_JOURNAL_PIECE - DF_JOURNAL_HEAD)
 #define OUT_MAX (DF_JOURNAL_RECORD_MAX + (DF_JOURNAL_RECORD_MAX / PIECE_PAYLOAD + 2) * DF_JOURNAL_HEAD)
@@ -62,18 +63,13 @@ static void put_files(struct df_buf *b, const struct df_journal_file *file, size
 		put_file(b, &file[i]);
 }
 
-static bool has_info(const struct df_commit_cells *c)
-{
-	return (c->info.start | c->info.bytes | c->info.records | c->info.hash) != 0;
-}
-
 static void put_cells(struct df_buf *b, const struct df_commit_cells *cells, size_t n)
 {
 	uint64_t source = 0, end = 0;
 	put_varint(b, n);
 	for (size_t i = 0; i < n; i++) {
 		const struct df_commit_cells *c = &cells[i];
-		bool info = has_info(c);
+		bool info = df_cell_info_said(&c->info);
 		put_difference(b, c->cells.source, source);
 		put_difference(b, c->cells.first, end);
 		put_varint(b, c->cells.n << 1 | info);
@@ -262,11 +258,15 @@ size_t df_commit_cells_merge(struct df_commit_cells *cells, size_t n, bool *ret_
 		bool same = last && last->cells.source == c->source;
 		if (same && c->first - last->cells.first < last->cells.n)
 			overlap = true;
-		/* a hash of hashes can be checked only over the cells it was made of: ranges with info stay apart */
-		if (same && c->first - last->cells.first == last->cells.n && !has_info(last) && !has_info(&cells[i]))
+		bool adjacent = same && c->first - last->cells.first == last->cells.n;
+		bool said = df_cell_info_said(&cells[i].info);
+		if (adjacent && said == df_cell_info_said(&last->info) &&
+		    (!said || last->cells.n + c->n <= DF_INFO_CELLS_MAX)) {
 			last->cells.n += c->n;
-		else
+			df_cell_info_join(&last->info, &cells[i].info);
+		} else {
 			cells[kept++] = cells[i];
+		}
 	}
 	*ret_overlap = overlap;
 	return kept;

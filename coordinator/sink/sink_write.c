@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/array.h"
-#include "base/hash.h"
+#include "proto/cell_info.h"
 
 static const struct df_cell_note *note_at(const struct df_sink_source *src, uint64_t i)
 {
@@ -26,11 +26,7 @@ static struct df_cell_info info_of(const struct df_sink_source *src, struct df_c
 	}
 	for (; low < src->n_info && note_at(src, low)->cell < c.first + c.n; low++) {
 		const struct df_cell_note *one = note_at(src, low);
-		if (one->cell == c.first)
-			sum.start = one->info.start;
-		sum.bytes += one->info.bytes;
-		sum.records += one->info.records;
-		sum.hash = df_hash64_seed(&one->info.hash, sizeof(one->info.hash), sum.hash);
+		df_cell_info_add(&sum, one->cell, &one->info);
 	}
 	return sum;
 }

@@ -45,7 +45,7 @@ struct df_store_config {
 struct df_commit_cells {
 	struct df_cells cells;
 	struct df_cell_info
-		info; /* sum over the range: start of the first, bytes, records, hash of hashes; zeros for plain files */
+		info; /* sum over the range, see proto/cell_info.h; zeros for plain files */
 };
 
 struct df_source_state {

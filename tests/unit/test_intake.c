@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "coordinator/control.h"
 #include "coordinator/intake.h"
+#include "coordinator/known.h"
 
 #define N_SENT 256
 
@@ -31,6 +32,7 @@ struct bench {
 	struct df_order order[N_SENT];
 	size_t n_order;
 	bool lane_full;
+	uint32_t flags; /* of SOURCE_END */
 };
 
 static enum df_err keep_sent(void *self, uint64_t lane, const struct df_msg *msg, struct df_blob *const *payload,
@@ -128,7 +130,7 @@ static void end(struct bench *b, uint64_t lane, uint32_t source, uint64_t n_cell
 {
 	struct df_frames frames = {0};
 	struct df_msg msg = {.type = DF_MSG_SOURCE_END, .epoch = 1, .lane = lane};
-	msg.source_end = (struct df_source_end){source, n_cell, 0, records, code, DF_STR("why")};
+	msg.source_end = (struct df_source_end){source, n_cell, 0, records, code, DF_STR("why"), b->flags};
 	assert_int_equal(df_intake_on_message(b->in, &msg, &frames), DF_OK);
 }
 
@@ -234,6 +236,134 @@ static void test_intake__a_successor_is_told_what_is_known_and_repeats_are_dropp
 	assert_int_equal(b->grid.source[0].n_cell, 3);
 	assert_int_equal(df_dispatch_reader_bytes(b->dispatch), 30);
 	tear_down(b);
+}
+
+static struct df_cell_info said(uint64_t first, uint64_t n)
+{
+	struct df_cell_info sum = {0};
+	for (uint64_t no = first; no < first + n; no++) {
+		struct df_cell_info one = {no, 10, 1, no};
+		df_cell_info_add(&sum, no, &one);
+	}
+	return sum;
+}
+
+static void test_intake__a_successor_is_told_what_was_said_of_known_cells_journalled_or_not(void **state)
+{
+	struct df_commit_cells done[] = {{{0, 2, 3}, said(2, 3)}};
+	struct df_recovered r = {.cells = done, .n_cells = 1};
+	struct bench *b = set_up(1, false, false, &r);
+	(void)state;
+	assert_int_equal(feed(b, 1), DF_MSG_READ);
+	assert_int_equal(last_read(b)->n_done, 1);
+	cell(b, 1, 0, 0, 10, 1);
+	cell(b, 1, 0, 1, 10, 1); /* closes the hole */
+	cell(b, 1, 0, 7, 10, 1);
+	df_intake_reader_died(b->in, 1);
+	assert_int_equal(feed(b, 2), DF_MSG_READ);
+	assert_int_equal(last_read(b)->n_done, 2);
+	const struct df_range *range = b->done[b->n_sent - 1];
+	struct df_cell_info first = said(0, 5), second = said(7, 1);
+	assert_true(range[0].first == 0 && range[0].n == 5 && df_cell_info_eq(&range[0].info, &first));
+	assert_true(range[1].first == 7 && range[1].n == 1 && df_cell_info_eq(&range[1].info, &second));
+	tear_down(b);
+}
+
+static void test_intake__what_is_not_the_same_as_in_an_earlier_life_ends_the_run(void **state)
+{
+	struct df_commit_cells done[] = {{{0, 0, 3}, said(0, 3)}};
+	struct df_recovered r = {.cells = done, .n_cells = 1};
+	struct bench *b = set_up(1, false, false, &r);
+	struct df_fail why;
+	(void)state;
+	assert_int_equal(feed(b, 1), DF_MSG_READ);
+	b->flags = DF_SOURCE_END_DIFFERS;
+	end(b, 1, 0, 3, 3, DF_ERR_CHANGED);
+	assert_true(df_intake_failed(b->in, &why));
+	assert_int_equal(why.code, DF_ERR_CHANGED);
+	assert_non_null(strstr(why.msg, "why"));
+	assert_non_null(strstr(why.msg, "--force-restart"));
+	tear_down(b);
+}
+
+static void test_intake__what_differs_between_two_readers_of_one_life_is_a_source_error(void **state)
+{
+	struct bench *b = set_up(1, false, false, NULL);
+	struct df_fail why;
+	(void)state;
+	assert_int_equal(feed(b, 1), DF_MSG_READ);
+	cell(b, 1, 0, 0, 10, 1);
+	df_intake_reader_died(b->in, 1);
+	assert_int_equal(feed(b, 2), DF_MSG_READ);
+	b->flags = DF_SOURCE_END_DIFFERS;
+	end(b, 2, 0, 1, 1, DF_ERR_CHANGED);
+	assert_false(df_intake_failed(b->in, &why));
+	assert_true(df_intake_ended(b->in));
+	assert_int_equal(df_intake_source_errors(b->in), 1);
+	tear_down(b);
+}
+
+/* ------------------------------------------------------------------ what is known, as ranges */
+
+static uint64_t random_next(uint64_t *seed)
+{
+	*seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return *seed >> 33;
+}
+
+static void test_known__ten_million_cells_in_any_order_of_leases_are_few_ranges(void **state)
+{
+	enum { LEASE = 4, N = 10000000 / LEASE };
+	struct df_known k = {0};
+	uint64_t seed = 1, most = 0;
+	(void)state;
+	uint64_t *turn = malloc(64 * sizeof(*turn)), n_out = 0, next = 0;
+	for (uint64_t i = 0; i < N; i++) { /* 64 leases are out, and any of them comes back next */
+		for (; n_out < 64 && next < N; n_out++)
+			turn[n_out] = next++;
+		uint64_t at = random_next(&seed) % n_out, lease = turn[at];
+		turn[at] = turn[--n_out];
+		struct df_cell_info info = {lease + 1, 1, LEASE, lease};
+		assert_int_equal(df_known_add(&k, lease * LEASE, LEASE, &info), DF_OK);
+		most = k.n > most ? k.n : most;
+	}
+	assert_in_range(most, 0, 2 * (10000000 / DF_INFO_CELLS_MAX) + 128);
+	uint64_t end = 0, records = 0;
+	for (size_t i = 0; i < k.n; i++) {
+		assert_int_equal(k.item[i].first, end);
+		end += k.item[i].n;
+		records += k.item[i].info.records;
+	}
+	assert_int_equal(end, (uint64_t)N * LEASE);
+	assert_int_equal(records, (uint64_t)N * LEASE);
+	free(turn);
+	df_known_release(&k);
+}
+
+static void test_known__the_list_joins_further_and_then_leaves_out(void **state)
+{
+	struct df_known k = {0};
+	struct df_range list[16];
+	struct df_cell_info all = {0};
+	(void)state;
+	for (uint64_t i = 0; i < 8; i++) {
+		struct df_cell_info info = {i + 1, 1, 1, i * 77};
+		assert_int_equal(df_known_add(&k, i * DF_INFO_CELLS_MAX, DF_INFO_CELLS_MAX, &info), DF_OK);
+		if (i == 0)
+			all = info;
+		else
+			df_cell_info_join(&all, &info);
+	}
+	assert_int_equal(k.n, 8);
+	assert_int_equal(df_known_list(&k, 16, list), 8);
+	assert_int_equal(df_known_list(&k, 4, list), 4);
+	assert_int_equal(df_known_list(&k, 1, list), 1);
+	assert_true(list[0].n == 8 * DF_INFO_CELLS_MAX && df_cell_info_eq(&list[0].info, &all));
+	struct df_cell_info info = {9, 9, 9, 9};
+	assert_int_equal(df_known_add(&k, 1U << 20, 1, &info), DF_OK);
+	assert_int_equal(df_known_list(&k, 1, list), 1);
+	assert_int_equal(list[0].first, 0);
+	df_known_release(&k);
 }
 
 static void test_intake__three_deaths_at_one_place_are_one_source_error(void **state)
@@ -451,6 +581,11 @@ int main(void)
 		cmocka_unit_test(test_intake__a_cell_larger_than_all_credit_does_not_stop_its_reader),
 		cmocka_unit_test(test_intake__a_full_lane_is_asked_again_and_the_source_is_not_lost),
 		cmocka_unit_test(test_intake__a_successor_is_told_what_is_known_and_repeats_are_dropped),
+		cmocka_unit_test(test_intake__a_successor_is_told_what_was_said_of_known_cells_journalled_or_not),
+		cmocka_unit_test(test_intake__what_is_not_the_same_as_in_an_earlier_life_ends_the_run),
+		cmocka_unit_test(test_intake__what_differs_between_two_readers_of_one_life_is_a_source_error),
+		cmocka_unit_test(test_known__ten_million_cells_in_any_order_of_leases_are_few_ranges),
+		cmocka_unit_test(test_known__the_list_joins_further_and_then_leaves_out),
 		cmocka_unit_test(test_intake__three_deaths_at_one_place_are_one_source_error),
 		cmocka_unit_test(test_intake__deaths_here_and_there_are_no_source_error),
 		cmocka_unit_test(test_intake__an_idle_readers_death_costs_no_source),

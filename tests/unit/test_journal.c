@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "coordinator/sink/journal.h"
+#include "proto/cell_info.h"
 
 struct fixture {
 	struct df_journal j;
@@ -82,6 +83,28 @@ static void commit_cells(struct fixture *f, struct df_commit_cells *cells, size_
 	append(f, DF_JOURNAL_COMMIT);
 }
 
+static void test_journal__what_readers_said_is_added_up_over_neighbours(void **state)
+{
+	struct df_commit_cells cells[3000], want = {{5, 0, 0}, {0}};
+	bool overlap = false;
+	(void)state;
+	for (uint64_t i = 0; i < 3000; i++) { /* backwards */
+		struct df_cell_info one = {i * 10, 10, 2, i * 3 + 1}, sum = {0};
+		df_cell_info_add(&sum, i, &one);
+		cells[2999 - i] = (struct df_commit_cells){{5, i, 1}, sum};
+		if (i < DF_INFO_CELLS_MAX)
+			df_cell_info_add(&want.info, i, &one);
+	}
+	assert_int_equal(df_commit_cells_merge(cells, 3000, &overlap), 3);
+	assert_false(overlap);
+	assert_int_equal(cells[0].cells.n, DF_INFO_CELLS_MAX);
+	assert_true(df_cell_info_eq(&cells[0].info, &want.info));
+	assert_int_equal(cells[2].cells.first + cells[2].cells.n, 3000);
+	struct df_commit_cells mixed[] = {{{5, 0, 1}, {1, 1, 1, 1}},
+					  {{5, 1, 1}, {0}}}; /* told and not told stay apart */
+	assert_int_equal(df_commit_cells_merge(mixed, 2, &overlap), 2);
+}
+
 static void test_journal__everything_reads_back(void **state)
 {
 	struct fixture *f = *state;
@@ -89,7 +112,7 @@ static void test_journal__everything_reads_back(void **state)
 	struct df_commit_cells cells[] = {{{UINT32_MAX, (UINT64_C(1) << 40) - 5, 5}, {0}},
 					  {{0, 0, 3}, {0}},
 					  {{2, 7, 1}, {big, big, big, big}},
-					  {{2, 8, 1}, {1, 2, 3, 4}}};
+					  {{2, 9, 1}, {1, 2, 3, 4}}};
 	struct df_counter counter[] = {{DF_STR("in"), 5}, {DF_STR(""), big}, {DF_STR("filtered:a:b"), 0}};
 	struct df_strike strike[] = {{{UINT32_MAX, big}, 3, DF_CAUSE_DEADLINE, UINT32_MAX, DF_NO_STAGE},
 				     {{0, 0}, 1, DF_CAUSE_EXIT, 1, 0}};
@@ -100,7 +123,7 @@ static void test_journal__everything_reads_back(void **state)
 	struct df_commit commit = {cells, 0, counter, 3, strike, 2, source, 2};
 	bool overlap = false;
 	commit.n_cells = df_commit_cells_merge(cells, 4, &overlap);
-	assert_int_equal(commit.n_cells, 4); /* ranges with a reader's info are not joined */
+	assert_int_equal(commit.n_cells, 4);
 	assert_int_equal(df_journal_put_commit(&f->b, &f->names, &commit, file, 2), DF_OK);
 	append(f, DF_JOURNAL_COMMIT);
 	counter[0].value = 6;
@@ -362,6 +385,7 @@ static void test_journal__a_million_ranges_replay_at_once_and_stay_small(void **
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_journal__what_readers_said_is_added_up_over_neighbours),
 		TEST(test_journal__everything_reads_back),
 		TEST(test_journal__neighbours_are_joined_within_and_across_commits),
 		TEST(test_journal__a_cell_committed_twice_is_refused),

@@ -32,7 +32,7 @@ static struct df_output outputs[] = {
 };
 static struct df_counter counters[] = {
 	{S("in"), 1001}, {S("out"), 1000}, {S("rejected:clean:utf8"), 1}, {S("time_ns:clean"), 4294967296}};
-static struct df_range done[] = {{.first = 0, .n = 100}, {.first = 300, .n = 1}};
+static struct df_range done[] = {{0, 100, {3, 1600000, 8000, UINT64_MAX}}, {.first = 300, .n = 1}};
 static struct df_cell_info cell_infos[] = {
 	{.start = 0, .bytes = 16400, .records = 80, .hash = UINT64_MAX},
 	{.start = 16400, .bytes = 128, .records = 1, .hash = 2},
@@ -91,8 +91,12 @@ const struct golden help_golden[] = {
 	{"credit", {HEAD(DF_MSG_CREDIT, 0), .credit = {.bytes = 1048576}}},
 	{"cells", {HEAD(DF_MSG_CELLS, 0), .cells = {.source = 9, .first = 100, .cell = cell_infos, .n_cell = 2}}},
 	{"source_end",
-	 {HEAD(DF_MSG_SOURCE_END, 0),
-	  .source_end = {.source = 9, .n_cell = 102, .bytes = 1671168, .records = 8001, .code = DF_OK}}},
+	 {HEAD(DF_MSG_SOURCE_END, 0), .source_end = {.source = 9,
+						     .n_cell = 102,
+						     .bytes = 1671168,
+						     .records = 8001,
+						     .code = DF_OK,
+						     .flags = DF_SOURCE_END_DIFFERS}}},
 };
 const size_t help_n_golden = sizeof(help_golden) / sizeof(help_golden[0]);
 
@@ -239,7 +243,8 @@ static void any_read(struct dice *d, struct df_read *r)
 	r->n_done = any_count(d, 2000);
 	r->done = any_array(d, r->n_done, sizeof(*r->done));
 	for (size_t i = 0; i < r->n_done; i++)
-		r->done[i].first = any_u64(d) % DF_MAX_CELLS;
+		r->done[i] = (struct df_range){
+			any_u64(d) % DF_MAX_CELLS, 0, {any_u64(d), any_u64(d), any_u64(d), any_u64(d)}};
 }
 
 static void any_cells_msg(struct dice *d, struct df_cells_msg *c)
@@ -282,8 +287,10 @@ static void any_rest(struct dice *d, struct df_msg *m)
 		any_cells_msg(d, &m->cells);
 		return;
 	case DF_MSG_SOURCE_END:
-		m->source_end = (struct df_source_end){any_source(d), any_u64(d) % (DF_MAX_CELLS + 1), any_u64(d),
-						       any_u64(d),    (enum df_err)below(d, DF_N_ERR), any_str(d)};
+		m->source_end =
+			(struct df_source_end){any_source(d),        any_u64(d) % (DF_MAX_CELLS + 1), any_u64(d),
+					       any_u64(d),           (enum df_err)below(d, DF_N_ERR), any_str(d),
+					       (uint32_t)below(d, 2)};
 		return;
 	}
 }
@@ -350,7 +357,7 @@ static bool same_read(const struct df_read *a, const struct df_read *b)
 		    a->limit_records == b->limit_records && a->credit_bytes == b->credit_bytes &&
 		    a->n_done == b->n_done;
 	for (size_t i = 0; same && i < a->n_done; i++)
-		same = a->done[i].first == b->done[i].first && a->done[i].n == b->done[i].n;
+		same = memcmp(&a->done[i], &b->done[i], sizeof(a->done[i])) == 0; /* six u64: no padding */
 	return same;
 }
 
@@ -381,7 +388,8 @@ static bool same_small(const struct df_msg *a, const struct df_msg *b)
 		return a->credit.bytes == b->credit.bytes;
 	case DF_MSG_SOURCE_END:
 		return e->source == f->source && e->n_cell == f->n_cell && e->bytes == f->bytes &&
-		       e->records == f->records && e->code == f->code && df_str_eq(e->message, f->message);
+		       e->records == f->records && e->code == f->code && df_str_eq(e->message, f->message) &&
+		       e->flags == f->flags;
 	default:
 		return false;
 	}
