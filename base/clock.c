@@ -25,6 +25,11 @@ static uint64_t wall(void *self)
 	return read_clock(CLOCK_REALTIME);
 }
 
+uint64_t df_clock_boot(void)
+{
+	return read_clock(CLOCK_BOOTTIME);
+}
+
 static uint64_t kernel_random(void *self)
 {
 	(void)self;

@@ -4,12 +4,17 @@
  *
  * Library code never logs: it fills a df_fail. Only cli/, coordinator/control and worker/link do.
  * Document text, keys and headers never go into a log line. Thread-safe after df_log_setup().
+ *
+ * A line is one line whatever is in it: in text, control characters (a file's name may have them) come as \n, \t, \xNN. JSON lines carry the wall
+ * clock in microseconds. A reader of stderr that takes nothing (Ctrl-S, a full pipe) holds the caller for at most a second; then
+ * lines are dropped until it reads again, and the first one after says how many.
  */
 #ifndef DF_BASE_LOG_H
 #define DF_BASE_LOG_H
 
 #include <stdbool.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 enum df_log_level { DF_LOG_ERROR, DF_LOG_WARN, DF_LOG_INFO, DF_LOG_DEBUG };
@@ -22,6 +27,11 @@ void df_log(enum df_log_level level, const char *fmt, ...) DF_PRINTF(2, 3);
 
 /* Called with the mutex held before and after each line, so that a progress bar can step aside; NULL to remove. */
 void df_log_set_bar(void (*hide)(void), void (*show)(void));
+/* To stderr as it is (a progress bar); dropped when stderr takes nothing. */
+void df_log_raw(const char *p, size_t n);
+
+/* `z` with its control characters (C0, DEL, and C1 as UTF-8) made visible, cut at the buffer's ceiling. */
+void df_log_escape(struct df_buf *b, const char *z);
 
 #define df_error(...) df_log(DF_LOG_ERROR, __VA_ARGS__)
 #define df_warn(...) df_log(DF_LOG_WARN, __VA_ARGS__)

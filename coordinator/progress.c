@@ -15,22 +15,16 @@
 
 static struct df_progress *shown; /* the log steps around it */
 
-static void put(const char *p, size_t n)
-{
-	ssize_t ignored = write(STDERR_FILENO, p, n);
-	(void)ignored;
-}
-
 static void hide(void)
 {
 	if (shown && shown->shown)
-		put("\r\033[K", 4);
+		df_log_raw("\r\033[K", 4);
 }
 
 static void show(void)
 {
 	if (shown && shown->shown)
-		put(shown->line, strlen(shown->line));
+		df_log_raw(shown->line, strlen(shown->line));
 }
 
 void df_progress_init(struct df_progress *p, bool bar, bool quiet, bool color, uint64_t now_ns)

@@ -84,7 +84,7 @@ def jsonl(n, seed=1, words=40, first=0):
                     for i in range(first, first + n))
 
 
-def children_of(pid):
+def processes_below(pid):
     """Live child processes of pid as {pid: argv[1]}."""
     found = {}
     for entry in os.listdir("/proc"):
@@ -99,6 +99,19 @@ def children_of(pid):
         if int(rest[1]) == pid and rest[0] != "Z" and len(argv) > 1:
             found[int(entry)] = argv[1].decode()
     return found
+
+
+def coordinator_of(pid):
+    """The coordinator that the guard `pid` has now; None between two."""
+    return next((p for p, role in processes_below(pid).items() if role == "run"), None)
+
+
+def children_of(pid):
+    """Live workers and readers as {pid: role} of the run whose guard (or coordinator) is pid."""
+    below = processes_below(pid)
+    for p in [p for p, role in below.items() if role == "run"]:
+        below.update(processes_below(p))
+    return {p: role for p, role in below.items() if role != "run"}
 
 
 def kill(pid, sig=signal.SIGKILL):

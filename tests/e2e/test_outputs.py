@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import unittest
 
-from flume import SLOW, document, jsonl, wait_until
+from flume import SLOW, coordinator_of, document, jsonl, wait_until
 from rundir import HAS_MODEL, NO_MODEL, RunCase, cosine, read_npy, strict
 
 SLOWLY = "exec cmd='sleep 0.2; cat'"
@@ -278,7 +278,7 @@ class GoingOn(RunCase):
         for more in ((), ("--force-restart",)):
             second = self.flume("run", SLOWLY, "-o", "out", *more, "a.jsonl")
             self.assertEqual(second.code, 1)
-            self.assertIn("in use by process %d" % first.pid, second.err)
+            self.assertIn("in use by process %d" % coordinator_of(first.pid), second.err)
         self.assertEqual(len(second.err.splitlines()), 1, second.err)
         _, err = first.communicate(timeout=60 * SLOW)
         self.assertEqual(first.returncode, 0, err)
