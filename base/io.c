@@ -2,11 +2,13 @@
 /* io: the real table over system calls, and two whole-file helpers written on top of any table. */
 #include "base/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -133,9 +135,33 @@ static int real_unlink(void *self, int dirfd, const char *path)
 	return unlinkat(dirfd, path, 0);
 }
 
+static int real_list(void *self, int dirfd, bool (*each)(void *arg, const char *name), void *arg)
+{
+	(void)self;
+	int fd = TEMP_FAILURE_RETRY(openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		int e = errno;
+		if (fd >= 0)
+			(void)close(fd);
+		errno = e;
+		return -1;
+	}
+	const struct dirent *entry;
+	bool more = true;
+	errno = 0;
+	while (more && (entry = readdir(dir)))
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			more = each(arg, entry->d_name);
+	int e = more ? errno : 0;
+	(void)closedir(dir);
+	errno = e;
+	return e ? -1 : 0;
+}
+
 const struct df_io df_io_real = {
-	real_open,      real_close,    real_read_at,    real_write_all,   real_truncate, real_size,
-	real_sync_data, real_sync_dir, real_rename_new, real_rename_over, real_unlink,   NULL,
+	real_open,     real_close,      real_read_at,     real_write_all, real_truncate, real_size, real_sync_data,
+	real_sync_dir, real_rename_new, real_rename_over, real_unlink,    real_list,     NULL,
 };
 
 enum df_err df_io_read_file(const struct df_io *io, int dirfd, const char *path, size_t max_bytes, char **ret_p,

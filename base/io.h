@@ -10,6 +10,7 @@
 #ifndef DF_BASE_IO_H
 #define DF_BASE_IO_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -29,6 +30,8 @@ struct df_io {
 			  const char *to); /* never over an existing file: EEXIST */
 	int (*rename_over)(void *self, int dirfd, const char *from, const char *to);
 	int (*unlink)(void *self, int dirfd, const char *path);
+	/* Every name in the directory but "." and "..", in any order, until each() answers false. */
+	int (*list)(void *self, int dirfd, bool (*each)(void *arg, const char *name), void *arg);
 	void *self;
 };
 

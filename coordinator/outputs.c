@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/log.h"
 
 /* What must be the same when a run goes on: the pipeline, how records are read and cut, what is written. Not: workers, progress, part size. */
 static uint64_t fingerprint(const struct df_run_options *o, const struct df_dataset *d)
@@ -39,6 +40,17 @@ static enum df_err open_rejects(struct df_outputs *o, const struct df_run_option
 	return o->rejects_fd < 0 ? df_fail_errno(fail, "cannot write rejects to '%s'", r->rejects.p) : DF_OK;
 }
 
+/* Which boot of the machine this is; 0 when nobody says. */
+static uint64_t boot_id(void)
+{
+	char text[64];
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+	if (fd >= 0)
+		(void)close(fd);
+	return n > 0 ? df_hash64(text, (size_t)n) : 0;
+}
+
 static enum df_err open_parts(struct df_outputs *o, const struct df_run_options *r, const struct df_dataset *d,
 			      struct df_fail *fail)
 {
@@ -57,8 +69,16 @@ static enum df_err open_parts(struct df_outputs *o, const struct df_run_options 
 		.part_bytes = r->part_size,
 		.fsync = (enum df_fsync)r->fsync,
 		.fingerprint = o->fingerprint,
+		.boot_id = boot_id(),
+		.run_id = o->summary.run_id,
 	};
-	return df_store_open(&config, &df_io_real, &o->arena, &o->store, &o->recovered, fail);
+	DF_TRY(df_store_open(&config, &df_io_real, &o->arena, &o->store, &o->recovered, fail));
+	if (o->recovered.run_id) /* run.json may never have been written */
+		o->summary.run_id = o->recovered.run_id;
+	if (o->recovered.lost.code != DF_OK)
+		df_warn("%s: stepped back to the commit before; %llu cells are done again", o->recovered.lost.msg,
+			(unsigned long long)o->recovered.lost_cells);
+	return DF_OK;
 }
 
 enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *r, const struct df_dataset *d,

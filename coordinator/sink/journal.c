@@ -138,9 +138,10 @@ enum df_err df_journal_put_header(struct df_buf *out, const struct df_journal_he
 	return df_buf_err(out);
 }
 
-enum df_err df_journal_put_epoch(struct df_buf *out, uint32_t epoch)
+enum df_err df_journal_put_epoch(struct df_buf *out, uint32_t epoch, uint64_t boot_id)
 {
 	put_varint(out, epoch);
+	put_u64(out, boot_id);
 	return df_buf_err(out);
 }
 

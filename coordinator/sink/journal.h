@@ -18,10 +18,11 @@
  * Payloads are made of varints (LEB128, at most 10 bytes), 8-byte little-endian hashes, and byte strings behind a varint length:
  *
  *   HEADER  run id, fingerprint (8 bytes each), wanted kinds (bit set), zstd, npy item bytes, version string
- *   EPOCH   number: last + 1
+ *   EPOCH   number, higher than the last; the machine's boot (8 bytes, may be left out; 0: not known)
  *   COMMIT  ranges: n, n x (source and first as zigzag differences to the end of the range before, count << 1 | has info [, start,
  *           bytes, records, hash]); files: n, n x file; counters: n, n x (name id, new ids are followed by the name; value); strikes: n, n x
- *           (source, offset); sources: n, n x (source, ended | error << 1, n_cell, message)
+ *           (source, offset, deaths, cause, detail, stage), of several for one record the last stands; sources: n, n x (source,
+ *           ended | error << 1, n_cell, message)
  *   ROTATE  files: n, n x file, the states at which this set of parts is closed; the next set's number is one higher
  *   FINISH  nothing
  *   file =  kind, number, dimension (.npy, else 0), end, rows, hash of its bytes from the start to `end` without the .npy header
@@ -66,6 +67,7 @@ struct df_journal_file {
 	uint64_t end; /* bytes of the file, with the .npy header */
 	uint64_t rows;
 	uint64_t hash; /* XXH3-64 of bytes 0 .. end - 1, without the .npy header */
+	uint64_t seq;  /* number of the record that says so; not written */
 };
 
 /* --- writing --- */
@@ -84,7 +86,7 @@ size_t df_commit_cells_merge(struct df_commit_cells *cells, size_t n, bool *ret_
 
 /* Payloads, appended to `out`. cells must be merged (df_commit_cells_merge). */
 enum df_err df_journal_put_header(struct df_buf *out, const struct df_journal_header *header) DF_MUST_CHECK;
-enum df_err df_journal_put_epoch(struct df_buf *out, uint32_t epoch) DF_MUST_CHECK;
+enum df_err df_journal_put_epoch(struct df_buf *out, uint32_t epoch, uint64_t boot_id) DF_MUST_CHECK;
 enum df_err df_journal_put_commit(struct df_buf *out, struct df_counter_names *names, const struct df_commit *commit,
 				  const struct df_journal_file *file, size_t n_file) DF_MUST_CHECK;
 enum df_err df_journal_put_rotate(struct df_buf *out, const struct df_journal_file *file, size_t n_file) DF_MUST_CHECK;
@@ -115,13 +117,15 @@ enum df_err df_journal_sync(struct df_journal *j, struct df_fail *fail) DF_MUST_
 
 /* A place of an open part at which a commit was made. */
 struct df_mark {
-	uint64_t end, hash;
+	uint64_t end, hash, rows;
+	uint64_t seq; /* number of the COMMIT record */
 };
 
 struct df_replay {
 	bool has_header, finished;
 	struct df_journal_header header;
-	uint32_t epoch; /* the last one recorded; 0: none */
+	uint32_t epoch;   /* the last one recorded; 0: none */
+	uint64_t boot_id; /* of its process; 0: not known */
 	struct df_commit_cells *cells;
 	size_t n_cells, cap_cells;
 	struct df_counter *counter;
@@ -137,10 +141,12 @@ struct df_replay {
 	struct df_mark *mark[DF_N_OUTPUT];
 	size_t n_mark[DF_N_OUTPUT], cap_mark[DF_N_OUTPUT];
 	struct df_arena text;
+	uint64_t stop; /* set before the replay: this record and all behind it are not read; UINT64_MAX: read all */
 	/* the file itself */
 	uint64_t good_bytes; /* up to the end of the last whole record */
 	uint64_t torn_bytes; /* behind it */
 	uint64_t seq, chain; /* as in struct df_journal */
+	uint64_t durable;    /* records that the journal itself knows to have been synced */
 };
 
 void df_replay_init(struct df_replay *r);

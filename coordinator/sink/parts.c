@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* parts: writing, closing and finding again the data files of a run directory. */
+/* parts: writing and closing the data files of a run directory. */
 #include "coordinator/sink/parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-#define READ_BYTES (1U << 20)
 
 enum df_err df_parts_fail(struct df_fail *fail, const char *name)
 {
@@ -36,7 +33,7 @@ void df_parts_init(struct df_parts *parts, const struct df_parts_place *place, u
 	}
 }
 
-static void close_part(const struct df_io *io, struct df_part *part)
+void df_part_close(const struct df_io *io, struct df_part *part)
 {
 	if (part->fd >= 0)
 		(void)io->close(io->self, part->fd);
@@ -47,7 +44,7 @@ static void close_part(const struct df_io *io, struct df_part *part)
 void df_parts_release(struct df_parts *parts)
 {
 	for (int k = 0; k < DF_N_OUTPUT; k++)
-		close_part(parts->place.io, &parts->part[k]);
+		df_part_close(parts->place.io, &parts->part[k]);
 }
 
 /* --- writing --- */
@@ -179,7 +176,7 @@ enum df_err df_parts_cut(struct df_parts *parts, struct df_fail *fail)
 			continue;
 		df_part_name(name, &parts->place, k, part->now.no, true);
 		if (part->kept.end == 0) {
-			close_part(io, part);
+			df_part_close(io, part);
 			if (io->unlink(io->self, parts->place.dir_fd, name) < 0)
 				return df_fail_errno(fail, "cannot remove '%s'", name);
 		} else if (io->truncate(io->self, part->fd, part->kept.end) < 0) {
@@ -191,8 +188,8 @@ enum df_err df_parts_cut(struct df_parts *parts, struct df_fail *fail)
 	return DF_OK;
 }
 
-static enum df_err finish_file(const struct df_parts_place *place, int fd, const struct df_journal_file *file,
-			       bool durable, struct df_fail *fail)
+enum df_err df_part_finish(const struct df_parts_place *place, int fd, const struct df_journal_file *file, bool durable,
+			   struct df_fail *fail)
 {
 	char from[DF_PART_NAME_MAX], to[DF_PART_NAME_MAX];
 	df_part_name(from, place, file->kind, file->no, true);
@@ -212,184 +209,7 @@ enum df_err df_parts_close_set(struct df_parts *parts, bool durable, struct df_f
 	enum df_err err = DF_OK;
 	for (int k = 0; k < DF_N_OUTPUT && err == DF_OK; k++)
 		if (parts->part[k].kept.end)
-			err = finish_file(&parts->place, parts->part[k].fd, &parts->part[k].kept, durable, fail);
+			err = df_part_finish(&parts->place, parts->part[k].fd, &parts->part[k].kept, durable, fail);
 	df_parts_release(parts);
 	return err;
-}
-
-/* --- resume --- */
-
-static enum df_err check_size(const struct df_io *io, int fd, const struct df_journal_file *file, const char *name,
-			      bool exact, struct df_fail *fail)
-{
-	uint64_t found = 0;
-	if (io->size(io->self, fd, &found) < 0)
-		return df_fail_errno(fail, "cannot read '%s'", name);
-	if (found < file->end || (exact && found != file->end))
-		return df_fail(fail, DF_ERR_CORRUPT,
-			       "'%s' has %llu bytes, but the journal says %llu; put the file back or start afresh with "
-			       "--force-restart",
-			       name, (unsigned long long)found, (unsigned long long)file->end);
-	return DF_OK;
-}
-
-/* There under its final name? An .open of the same number is then the second link that a rename without RENAME_NOREPLACE leaves. */
-static enum df_err find_closed(const struct df_parts_place *place, const struct df_journal_file *file, bool *ret_found,
-			       bool *ret_changed, struct df_fail *fail)
-{
-	const struct df_io *io = place->io;
-	char name[DF_PART_NAME_MAX], open_name[DF_PART_NAME_MAX];
-	df_part_name(name, place, file->kind, file->no, false);
-	df_part_name(open_name, place, file->kind, file->no, true);
-	int fd = io->open(io->self, place->dir_fd, name, O_RDONLY, 0);
-	if (fd < 0) {
-		*ret_found = false;
-		return errno == ENOENT ? DF_OK : df_fail_errno(fail, "cannot open '%s'", name);
-	}
-	enum df_err err = check_size(io, fd, file, name, true, fail);
-	(void)io->close(io->self, fd);
-	if (err != DF_OK)
-		return err;
-	if (io->unlink(io->self, place->dir_fd, open_name) == 0)
-		*ret_changed = true;
-	else if (errno != ENOENT)
-		return df_fail_errno(fail, "cannot remove '%s'", open_name);
-	*ret_found = true;
-	return DF_OK;
-}
-
-enum df_err df_parts_complete(const struct df_parts_place *place, const struct df_journal_file *file, bool durable,
-			      bool *ret_changed, struct df_fail *fail)
-{
-	const struct df_io *io = place->io;
-	bool found = false, changed = false;
-	DF_TRY(find_closed(place, file, &found, &changed, fail));
-	if (!found) {
-		char name[DF_PART_NAME_MAX];
-		df_part_name(name, place, file->kind, file->no, true);
-		int fd = io->open(io->self, place->dir_fd, name, O_RDWR, 0);
-		if (fd < 0 && errno == ENOENT) {
-			name[strlen(name) - strlen(".open")] = '\0';
-			return df_fail(fail, DF_ERR_CORRUPT,
-				       "'%s' is missing, but the journal says it has %llu bytes; put it back or start "
-				       "afresh with "
-				       "--force-restart",
-				       name, (unsigned long long)file->end);
-		}
-		if (fd < 0)
-			return df_fail_errno(fail, "cannot open '%s'", name);
-		enum df_err err = check_size(io, fd, file, name, false, fail);
-		if (err == DF_OK && io->truncate(io->self, fd, file->end) < 0)
-			err = df_fail_errno(fail, "cannot cut '%s'", name);
-		if (err == DF_OK && durable && io->sync_data(io->self, fd) < 0)
-			err = df_parts_fail(fail, name);
-		if (err == DF_OK)
-			err = finish_file(place, fd, file, durable, fail);
-		(void)io->close(io->self, fd);
-		if (err != DF_OK)
-			return err;
-		changed = true;
-	}
-	*ret_changed = changed;
-	return DF_OK;
-}
-
-/* Reads [from, to) into the part's hasher. */
-static enum df_err hash_range(const struct df_io *io, struct df_part *part, char *block, uint64_t from, uint64_t to,
-			      const char *name, struct df_fail *fail)
-{
-	while (from < to) {
-		size_t n = to - from < READ_BYTES ? (size_t)(to - from) : READ_BYTES;
-		ssize_t r = io->read_at(io->self, part->fd, block, n, from);
-		if (r < 0)
-			return df_fail_errno(fail, "cannot read '%s' at byte %llu", name, (unsigned long long)from);
-		if ((size_t)r != n)
-			return df_fail(fail, DF_ERR_CORRUPT, "'%s' ends at byte %llu, but the journal says %llu", name,
-				       (unsigned long long)(from + (uint64_t)r), (unsigned long long)to);
-		df_hasher_add(part->hasher, block, n);
-		from += n;
-	}
-	return DF_OK;
-}
-
-static enum df_err check_marks(const struct df_io *io, struct df_part *part, const struct df_mark *mark, size_t n_mark,
-			       const char *name, struct df_fail *fail)
-{
-	char *block = malloc(READ_BYTES);
-	if (!block)
-		return df_fail(fail, DF_ERR_NOMEM, "no memory to check '%s'", name);
-	enum df_err err = DF_OK;
-	uint64_t at = part->now.kind == DF_OUTPUT_NPY ? DF_NPY_HEADER_BYTES : 0;
-	for (size_t i = 0; i < n_mark && err == DF_OK; i++) {
-		err = hash_range(io, part, block, at, mark[i].end, name, fail);
-		if (err == DF_OK && df_hasher_value(part->hasher) != mark[i].hash)
-			err = df_fail(fail, DF_ERR_CORRUPT,
-				      "'%s' was changed or damaged between bytes %llu and %llu; put it back or start "
-				      "afresh with "
-				      "--force-restart",
-				      name, (unsigned long long)at, (unsigned long long)mark[i].end);
-		at = mark[i].end;
-	}
-	free(block);
-	return err;
-}
-
-enum df_err df_parts_reopen(struct df_parts *parts, const struct df_journal_file *file, const struct df_mark *mark,
-			    size_t n_mark, struct df_fail *fail)
-{
-	const struct df_io *io = parts->place.io;
-	struct df_part *part = &parts->part[file->kind];
-	char name[DF_PART_NAME_MAX];
-	df_part_name(name, &parts->place, file->kind, file->no, true);
-	part->hasher = df_hasher_create();
-	if (!part->hasher)
-		return df_fail(fail, DF_ERR_NOMEM, "no memory for '%s'", name);
-	part->fd = io->open(io->self, parts->place.dir_fd, name, O_RDWR, 0);
-	if (part->fd < 0 && errno == ENOENT)
-		return df_fail(fail, DF_ERR_CORRUPT,
-			       "'%s' is missing, but the journal says it has %llu bytes; put it back or start afresh "
-			       "with --force-restart",
-			       name, (unsigned long long)file->end);
-	if (part->fd < 0)
-		return df_fail_errno(fail, "cannot open '%s'", name);
-	part->now = part->kept = *file;
-	if (file->dim)
-		parts->dim = file->dim;
-	DF_TRY(check_size(io, part->fd, file, name, false, fail));
-	DF_TRY(check_marks(io, part, mark, n_mark, name, fail));
-	if (io->truncate(io->self, part->fd, file->end) < 0)
-		return df_fail_errno(fail, "cannot cut '%s' to %llu bytes", name, (unsigned long long)file->end);
-	return DF_OK;
-}
-
-/* Nothing unnamed may have a final name: it is another run's, or this journal lost its end. */
-static enum df_err check_unnamed(const struct df_parts *parts, uint32_t kind, uint32_t no, struct df_fail *fail)
-{
-	const struct df_io *io = parts->place.io;
-	char name[DF_PART_NAME_MAX];
-	df_part_name(name, &parts->place, kind, no, false);
-	int fd = io->open(io->self, parts->place.dir_fd, name, O_RDONLY, 0);
-	if (fd < 0)
-		return errno == ENOENT ? DF_OK : df_fail_errno(fail, "cannot open '%s'", name);
-	(void)io->close(io->self, fd);
-	return df_fail(
-		fail, DF_ERR_CORRUPT,
-		"'%s' is there, but the journal does not know it; move it away or start afresh with --force-restart",
-		name);
-}
-
-enum df_err df_parts_sweep(struct df_parts *parts, struct df_fail *fail)
-{
-	const struct df_io *io = parts->place.io;
-	for (uint32_t i = 0; i < 2 * DF_N_OUTPUT; i++) {
-		uint32_t kind = i % DF_N_OUTPUT, no = parts->no + i / DF_N_OUTPUT;
-		char name[DF_PART_NAME_MAX];
-		DF_TRY(check_unnamed(parts, kind, no, fail));
-		if (no == parts->no && parts->part[kind].fd >= 0)
-			continue;
-		df_part_name(name, &parts->place, kind, no, true);
-		if (io->unlink(io->self, parts->place.dir_fd, name) < 0 && errno != ENOENT)
-			return df_fail_errno(fail, "cannot remove '%s'", name);
-	}
-	return DF_OK;
 }

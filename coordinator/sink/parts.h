@@ -54,6 +54,10 @@ enum df_err df_parts_fail(struct df_fail *fail, const char *name);
 void df_part_name(char ret_name[DF_PART_NAME_MAX], const struct df_parts_place *place, uint32_t kind, uint32_t no,
 		  bool open);
 
+/* The other way; false when it is no name of a part of this run. */
+bool df_part_parse(const struct df_parts_place *place, const char *name, uint32_t *ret_kind, uint32_t *ret_no,
+		   bool *ret_open);
+
 void df_parts_init(struct df_parts *parts, const struct df_parts_place *place, uint32_t no);
 /* Closes descriptors; files stay as they are. */
 void df_parts_release(struct df_parts *parts);
@@ -74,16 +78,29 @@ enum df_err df_parts_cut(struct df_parts *parts, struct df_fail *fail) DF_MUST_C
 /* After the ROTATE record: headers, sync (unless !durable), rename. The directory is not synced yet. Closes the descriptors. */
 enum df_err df_parts_close_set(struct df_parts *parts, bool durable, struct df_fail *fail) DF_MUST_CHECK;
 
-/* --- resume --- */
+/* The last steps of one file: header, sync, rename. And its descriptor and hasher given back. For parts_resume.c. */
+enum df_err df_part_finish(const struct df_parts_place *place, int fd, const struct df_journal_file *file, bool durable,
+			   struct df_fail *fail) DF_MUST_CHECK;
+void df_part_close(const struct df_io *io, struct df_part *part);
 
-/* A part that a ROTATE record closed: there under its final name with its size, or made so. *ret_changed: a file was renamed. */
+/* --- resume (parts_resume.c): `synced` says in messages whether the journal knows that the file was synced --- */
+
+/* A part that a ROTATE record closed: there, under either name, with its size and, with `read`, the bytes that its hash tells of?
+ * DF_ERR_CORRUPT says what is not. Changes nothing. */
+enum df_err df_parts_check_closed(const struct df_parts_place *place, const struct df_journal_file *file, bool synced,
+				  bool read, struct df_fail *fail) DF_MUST_CHECK;
+/* Makes it so: under its final name, and synced when durable && !synced. *ret_changed: the directory was changed. */
 enum df_err df_parts_complete(const struct df_parts_place *place, const struct df_journal_file *file, bool durable,
-			      bool *ret_changed, struct df_fail *fail) DF_MUST_CHECK;
-/* An open part as the last commit left it: opened, its bytes checked against every mark, cut to the last. DF_ERR_CORRUPT names file,
- * expected and found sizes, or the range that differs. */
+			      bool synced, bool *ret_changed, struct df_fail *fail) DF_MUST_CHECK;
+/* An open part, opened and its bytes checked against every mark; not cut yet. DF_ERR_CORRUPT names file, expected and found sizes, or
+ * the range that differs; *ret_n_good is then how many marks hold from the first. */
 enum df_err df_parts_reopen(struct df_parts *parts, const struct df_journal_file *file, const struct df_mark *mark,
-			    size_t n_mark, struct df_fail *fail) DF_MUST_CHECK;
-/* Removes open files of set parts->no and the next that no record names; DF_ERR_CORRUPT when a final name is among them. */
-enum df_err df_parts_sweep(struct df_parts *parts, struct df_fail *fail) DF_MUST_CHECK;
+			    size_t n_mark, bool synced, size_t *ret_n_good, struct df_fail *fail) DF_MUST_CHECK;
+/* Cuts the open files to what the last commit named. */
+enum df_err df_parts_trim(const struct df_parts *parts, struct df_fail *fail) DF_MUST_CHECK;
+/* DF_ERR_CORRUPT when a file of set parts->no or a later one has its final name already: no record says so. */
+enum df_err df_parts_check_unnamed(const struct df_parts *parts, bool synced, struct df_fail *fail) DF_MUST_CHECK;
+/* Removes open files of set parts->no and later ones that no record names. */
+enum df_err df_parts_sweep(const struct df_parts *parts, struct df_fail *fail) DF_MUST_CHECK;
 
 #endif

@@ -1,50 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * store: what was appended becomes durable in commits; what a crash left is brought back to the last one.
+ * store: what was appended becomes durable in commits.
  *
  * DESIGN: the sink thread writes data files and encodes records; the committer syncs and appends them. A commit notes, for each file,
  * how far it reaches; bytes written behind that belong to the next. When a commit fills a set, the set goes with the job and
  * the sink thread writes into a new one at once, so that closing files costs it nothing.
- *
- * The order of a resume: cut the journal; cut and check open files, sync them and their names; sync the journal; finish renames that the
- * journal ordered; remove files that it does not name; record the epoch. Each step only relies on what the steps before made durable.
  */
-#include "coordinator/sink/store.h"
+#include "coordinator/sink/store_core.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 
 #include "base/limits.h"
-#include "coordinator/sink/committer.h"
-#include "coordinator/sink/store_stdout.h"
-
-struct df_store {
-	struct df_store_config config;
-	const struct df_io *io;
-	bool is_stdout, over; /* over: finished, nothing more is taken */
-	struct df_fail failed;
-	uint64_t pending_bytes;
-
-	struct df_store_stdout out;
-	bool out_committing;
-
-	struct df_parts_place place;
-	struct df_parts parts; /* the set that is written */
-	struct df_journal journal;
-	struct df_counter_names names;
-	struct df_committer *committer;
-	struct df_commit_job job;
-	struct df_commit_cells *cells; /* scratch of df_store_commit */
-	size_t cap_cells;
-
-	struct df_part_info *info; /* closed parts, and room for the open ones behind them */
-	size_t n_info, cap_info;
-};
-
-static bool is_durable(const struct df_store *s)
-{
-	return s->config.fsync != DF_FSYNC_NEVER;
-}
 
 static enum df_err give_up(struct df_store *s, enum df_err err, const struct df_fail *why, struct df_fail *fail)
 {
@@ -66,7 +32,7 @@ static enum df_err check_usable(const struct df_store *s, struct df_fail *fail)
 
 /* --- what is there --- */
 
-static enum df_err add_info(struct df_store *s, const struct df_journal_file *file, bool open)
+enum df_err df_store_add_info(struct df_store *s, const struct df_journal_file *file, bool open)
 {
 	if (s->n_info + 2 * DF_N_OUTPUT >= s->cap_info) {
 		size_t cap = s->cap_info ? 2 * s->cap_info : 32;
@@ -95,207 +61,17 @@ const struct df_part_info *df_store_parts(struct df_store *s, size_t *ret_n)
 	size_t n_closed = s->n_info;
 	if (df_committer_busy(s->committer) && s->job.rotate.n)
 		for (size_t i = 0; i < s->job.n_file; i++)
-			(void)add_info(s, &s->job.file[i], true);
+			(void)df_store_add_info(s, &s->job.file[i], true);
 	for (int k = 0; k < DF_N_OUTPUT; k++) {
 		struct df_journal_file now = s->parts.part[k].now;
 		if (s->parts.part[k].fd < 0)
 			continue;
 		now.hash = df_hasher_value(s->parts.part[k].hasher);
-		(void)add_info(s, &now, true);
+		(void)df_store_add_info(s, &now, true);
 	}
 	*ret_n = s->n_info;
 	s->n_info = n_closed;
 	return s->info;
-}
-
-/* --- open --- */
-
-static uint32_t want_bits(const struct df_store_config *config)
-{
-	uint32_t bits = 1U << DF_OUTPUT_REJECTS;
-	for (unsigned k = 0; k < DF_N_OUTPUT; k++)
-		bits |= config->want[k] ? 1U << k : 0;
-	return bits;
-}
-
-static enum df_err append_epoch(struct df_store *s, uint32_t epoch, struct df_fail *fail)
-{
-	struct df_buf *b = &s->job.commit;
-	df_buf_reset(b);
-	enum df_err err = df_journal_put_epoch(b, epoch);
-	if (err != DF_OK)
-		return df_fail(fail, err, "no memory for a journal record");
-	err = df_journal_append(&s->journal, DF_JOURNAL_EPOCH, df_buf_str(b), fail);
-	df_buf_reset(b);
-	return err;
-}
-
-static enum df_err sync_journal(struct df_store *s, struct df_fail *fail)
-{
-	return is_durable(s) ? df_journal_sync(&s->journal, fail) : DF_OK;
-}
-
-static enum df_err sync_directory(struct df_store *s, struct df_fail *fail)
-{
-	if (is_durable(s) && s->io->sync_dir(s->io->self, s->place.dir_fd) < 0)
-		return df_fail_errno(fail, "cannot sync the run directory");
-	return DF_OK;
-}
-
-static enum df_err begin(struct df_store *s, struct df_fail *fail)
-{
-	const struct df_journal_header header = {.run_id = s->config.run_id,
-						 .fingerprint = s->config.fingerprint,
-						 .want = want_bits(&s->config),
-						 .zstd = s->config.zstd,
-						 .npy_item_bytes = s->config.npy_item_bytes,
-						 .version = df_str_from(DF_VERSION)};
-	DF_TRY(df_parts_sweep(&s->parts, fail)); /* a part without its journal is refused */
-	if (s->io->truncate(s->io->self, s->journal.fd, 0) < 0)
-		return df_fail_errno(fail, "cannot cut '%s'", DF_JOURNAL_NAME);
-	enum df_err err = df_journal_put_header(&s->job.commit, &header);
-	if (err != DF_OK)
-		return df_fail(fail, err, "no memory for a journal record");
-	DF_TRY(df_journal_append(&s->journal, DF_JOURNAL_HEADER, df_buf_str(&s->job.commit), fail));
-	DF_TRY(append_epoch(s, 1, fail));
-	DF_TRY(sync_journal(s, fail));
-	return sync_directory(s, fail);
-}
-
-static enum df_err check_header(const struct df_store *s, const struct df_journal_header *h, struct df_fail *fail)
-{
-	if (h->fingerprint != s->config.fingerprint)
-		return df_fail(fail, DF_ERR_CHANGED,
-			       "the run in this directory was made with another pipeline, other options or other input "
-			       "(fingerprint %016llx, now "
-			       "%016llx); run it as before, use another directory, or --force-restart",
-			       (unsigned long long)h->fingerprint, (unsigned long long)s->config.fingerprint);
-	if (h->want != want_bits(&s->config) || h->zstd != s->config.zstd ||
-	    h->npy_item_bytes != s->config.npy_item_bytes)
-		return df_fail(fail, DF_ERR_CHANGED,
-			       "the run in this directory writes other files (output format, compression or number "
-			       "type); run it as before, use "
-			       "another directory, or --force-restart");
-	return DF_OK;
-}
-
-static enum df_err reopen_parts(struct df_store *s, const struct df_replay *r, struct df_fail *fail)
-{
-	struct df_journal_file file[DF_N_OUTPUT];
-	for (int k = 0; k < DF_N_OUTPUT; k++)
-		if (r->open[k].end)
-			DF_TRY(df_parts_reopen(&s->parts, &r->open[k], r->mark[k], r->n_mark[k], fail));
-	size_t n = df_parts_kept(&s->parts, file);
-	if (!is_durable(s))
-		return DF_OK;
-	DF_TRY(df_parts_sync(&s->parts, file, n, fail));
-	return sync_directory(s, fail);
-}
-
-static enum df_err complete_parts(struct df_store *s, const struct df_replay *r, struct df_fail *fail)
-{
-	bool any = false;
-	for (size_t i = 0; i < r->n_closed; i++) {
-		bool changed = false;
-		DF_TRY(df_parts_complete(&s->place, &r->closed[i], is_durable(s), &changed, fail));
-		if (r->closed[i].dim)
-			s->parts.dim = r->closed[i].dim;
-		any |= changed;
-		if (add_info(s, &r->closed[i], false) != DF_OK)
-			return df_fail(fail, DF_ERR_NOMEM, "no memory for the list of parts");
-	}
-	return any ? sync_directory(s, fail) : DF_OK;
-}
-
-static enum df_err go_on(struct df_store *s, const struct df_replay *r, struct df_fail *fail)
-{
-	DF_TRY(check_header(s, &r->header, fail));
-	s->journal.end = r->good_bytes;
-	s->journal.seq = r->seq;
-	s->journal.chain = r->chain;
-	df_parts_release(&s->parts);
-	df_parts_init(&s->parts, &s->place, r->no);
-	for (size_t i = 0; i < r->n_counter; i++) {
-		uint64_t *id = NULL;
-		if (df_map_put(&s->names.ids, r->counter[i].name, i, &id) != DF_OK)
-			return df_fail(fail, DF_ERR_NOMEM, "no memory for counters");
-	}
-	if (r->finished) { /* left alone, but what it says must be there */
-		s->over = true;
-		return complete_parts(s, r, fail);
-	}
-	if (r->torn_bytes && s->io->truncate(s->io->self, s->journal.fd, r->good_bytes) < 0)
-		return df_fail_errno(fail, "cannot cut '%s'", DF_JOURNAL_NAME);
-	DF_TRY(reopen_parts(s, r, fail));
-	DF_TRY(sync_journal(s, fail));
-	DF_TRY(complete_parts(s, r, fail));
-	DF_TRY(df_parts_sweep(&s->parts, fail));
-	DF_TRY(sync_directory(s, fail));
-	DF_TRY(append_epoch(s, r->epoch + 1, fail));
-	return sync_journal(s, fail);
-}
-
-static void *copy_array(struct df_arena *arena, const void *p, size_t n, size_t size)
-{
-	void *copy = df_arena_array(arena, n, size);
-	if (copy && n)
-		memcpy(copy, p, n * size);
-	return copy;
-}
-
-static enum df_err report(const struct df_store *s, const struct df_replay *r, struct df_arena *arena,
-			  struct df_recovered *ret)
-{
-	struct df_recovered out = {.fresh = !r->has_header,
-				   .finished = r->finished,
-				   .epoch = r->epoch + 1,
-				   .run_id = r->has_header ? r->header.run_id : s->config.run_id,
-				   .n_cells = r->n_cells,
-				   .n_counter = r->n_counter,
-				   .n_strike = r->n_strike,
-				   .n_source = r->n_source,
-				   .torn_bytes = r->torn_bytes};
-	out.cells = copy_array(arena, r->cells, r->n_cells, sizeof(*r->cells));
-	out.counter = copy_array(arena, r->counter, r->n_counter, sizeof(*r->counter));
-	out.strike = copy_array(arena, r->strike, r->n_strike, sizeof(*r->strike));
-	out.source = copy_array(arena, r->source, r->n_source, sizeof(*r->source));
-	if (!out.cells || !out.counter || !out.strike || !out.source)
-		return DF_ERR_NOMEM;
-	for (size_t i = 0; i < r->n_counter; i++)
-		if (!(out.counter[i].name = df_arena_copy(arena, r->counter[i].name)).p)
-			return DF_ERR_NOMEM;
-	for (size_t i = 0; i < r->n_source; i++)
-		if (!(out.source[i].message = df_arena_copy(arena, r->source[i].message)).p)
-			return DF_ERR_NOMEM;
-	*ret = out;
-	return DF_OK;
-}
-
-static enum df_err open_directory(struct df_store *s, struct df_arena *arena, struct df_recovered *ret_recovered,
-				  struct df_fail *fail)
-{
-	struct df_replay r;
-	struct df_recovered recovered;
-	int fd = s->io->open(s->io->self, s->config.dir_fd, DF_JOURNAL_NAME, O_RDWR | O_CREAT, 0666);
-	if (fd < 0)
-		return df_fail_errno(fail, "cannot open '%s'", DF_JOURNAL_NAME);
-	s->journal.fd = fd;
-	df_replay_init(&r);
-	enum df_err err = df_journal_replay(s->io, fd, &r, fail);
-	if (err == DF_OK)
-		err = r.has_header ? go_on(s, &r, fail) : begin(s, fail);
-	if (err == DF_OK) {
-		err = report(s, &r, arena, &recovered);
-		if (err != DF_OK)
-			(void)df_fail(fail, err, "no memory for what the journal says");
-	}
-	df_replay_release(&r);
-	df_buf_reset(&s->job.commit);
-	if (err == DF_OK)
-		err = df_committer_open(&s->journal, s->config.fsync, !s->config.inline_sync, &s->committer, fail);
-	if (err == DF_OK)
-		*ret_recovered = recovered;
-	return err;
 }
 
 enum df_err df_store_open(const struct df_store_config *config, const struct df_io *io, struct df_arena *arena,
@@ -319,7 +95,9 @@ enum df_err df_store_open(const struct df_store_config *config, const struct df_
 		if (err == DF_OK)
 			*ret_recovered = (struct df_recovered){.fresh = true, .epoch = 1, .run_id = config->run_id};
 	} else {
-		err = open_directory(s, arena, ret_recovered, fail);
+		err = df_store_open_directory(s, arena, ret_recovered, fail);
+		if (err == DF_OK)
+			err = df_committer_open(&s->journal, config->fsync, !config->inline_sync, &s->committer, fail);
 	}
 	if (err != DF_OK) {
 		df_store_close(&s);
@@ -362,7 +140,7 @@ enum df_err df_store_append(struct df_store *s, enum df_output_kind kind, const 
 		err = df_fail(&why, DF_ERR_BUG, "a frame of unknown kind %u", (unsigned)kind);
 	else if (s->is_stdout)
 		err = df_store_stdout_append(&s->out, kind, frame, rows, &why);
-	else if (!(want_bits(&s->config) & 1U << kind))
+	else if (!(df_store_want_bits(&s->config) & 1U << kind))
 		err = df_fail(&why, DF_ERR_BUG, "a frame of kind %u came, but the run writes none", (unsigned)kind);
 	else
 		err = df_parts_append(&s->parts, kind, frame->p, frame->n, rows, &why);
@@ -417,10 +195,21 @@ static enum df_err hand_over_set(struct df_store *s, struct df_fail *fail)
 	return DF_OK;
 }
 
+/* The n-th row of the one is the n-th vector of the other: whoever breaks that is stopped before it is durable. */
+static enum df_err check_rows(const struct df_store *s, struct df_fail *fail)
+{
+	uint64_t rows = s->parts.part[DF_OUTPUT_JSONL].now.rows, vectors = s->parts.part[DF_OUTPUT_NPY].now.rows;
+	if (!s->config.want[DF_OUTPUT_JSONL] || !s->config.want[DF_OUTPUT_NPY] || rows == vectors)
+		return DF_OK;
+	return df_fail(fail, DF_ERR_BUG, "set %u of parts has %llu rows as JSONL, but %llu vectors as .npy",
+		       (unsigned)s->parts.no, (unsigned long long)rows, (unsigned long long)vectors);
+}
+
 static enum df_err prepare_job(struct df_store *s, const struct df_commit *commit, struct df_fail *fail)
 {
 	struct df_commit_job *job = &s->job;
 	struct df_commit merged = *commit;
+	DF_TRY(check_rows(s, fail));
 	DF_TRY(merge_cells(s, commit, &merged.n_cells, fail));
 	merged.cells = s->cells;
 	df_commit_job_reset(job);
@@ -475,7 +264,7 @@ static enum df_err settle_job(struct df_store *s, struct df_fail *fail)
 	if (job->sync_dir && !job->did_sync_dir && !job->rotate.n)
 		s->parts.created = true; /* the policy put it off */
 	for (size_t i = 0; i < job->n_file && job->rotate.n; i++)
-		if (add_info(s, &job->file[i], false) != DF_OK)
+		if (df_store_add_info(s, &job->file[i], false) != DF_OK)
 			return give_up(s, DF_ERR_NOMEM, &(struct df_fail){.msg = "no memory for the list of parts"},
 				       fail);
 	return DF_OK;

@@ -33,12 +33,12 @@ struct df_store_config {
 	bool want[DF_N_OUTPUT];  /* which files the run writes; rejects are always wanted in a run directory */
 	bool zstd;               /* JSONL and rejects arrive as whole zstd frames: files end in .zst */
 	uint32_t npy_item_bytes; /* 4 (float32) or 2 (float16); the dimension is seen in the first frame and recorded */
-	uint64_t
-		part_bytes; /* rotate after the commit at which the JSONL (or, without it, the .npy) part has this many bytes */
+	uint64_t part_bytes;     /* all files rotate after the commit at which one of them has this many bytes */
 	enum df_fsync fsync;
 	uint64_t fingerprint; /* of pipeline, options and inputs: a journal of another is refused (DF_ERR_CHANGED) */
-	uint64_t run_id;      /* recorded in a new journal, given back by every later open */
-	bool inline_sync;     /* no sync thread: reap() does the work (simulation) */
+	uint64_t boot_id; /* of the machine's boot: in another one the power may have failed meanwhile; 0: not known */
+	uint64_t run_id;  /* recorded in a new journal, given back by every later open */
+	bool inline_sync; /* no sync thread: reap() does the work (simulation) */
 };
 
 /* A reader's cells carry what the reader said of them, so that a later epoch can check that the input is the same. */
@@ -92,10 +92,15 @@ struct df_recovered {
 	struct df_source_state *source;
 	size_t n_source;
 	uint64_t torn_bytes; /* cut from the journal's end */
+	/* lost.code != DF_OK: a power cut took data that was not synced yet (lost.msg: which), and the run stepped back over commits with
+	 * lost_cells cells, which are pending again. */
+	struct df_fail lost;
+	uint64_t lost_cells;
 };
 
-/* Opens or creates; heals a torn tail, completes half-done rotations, cuts files to the last commit, records the new epoch durably
- * before it returns. DF_ERR_CORRUPT names file and offset; DF_ERR_CHANGED: another fingerprint; DF_ERR_VERSION. */
+/* Opens or creates; heals a torn tail, completes half-done rotations, cuts files to the last commit that they hold (see `lost`), records the new
+ * epoch durably before it returns. DF_ERR_CORRUPT names file and offset; DF_ERR_CHANGED: another fingerprint; DF_ERR_VERSION. After an
+ * error that found something wrong the directory is as it was. */
 enum df_err df_store_open(const struct df_store_config *config, const struct df_io *io, struct df_arena *arena,
 			  struct df_store **ret_store, struct df_recovered *ret_recovered,
 			  struct df_fail *fail) DF_MUST_CHECK;
@@ -105,7 +110,8 @@ void df_store_close(struct df_store **store);
 enum df_err df_store_append(struct df_store *s, enum df_output_kind kind, const struct df_blob *frame, uint64_t rows,
 			    struct df_fail *fail) DF_MUST_CHECK;
 
-/* Make all that was appended until now durable together with `commit`. One may be in flight: DF_ERR_BUSY. */
+/* Make all that was appended until now durable together with `commit`. One may be in flight: DF_ERR_BUSY. Where rows and vectors are both
+ * written there must be as many of the one as of the other: DF_ERR_BUG. */
 enum df_err df_store_commit(struct df_store *s, const struct df_commit *commit, struct df_fail *fail) DF_MUST_CHECK;
 bool df_store_committing(const struct df_store *s);
 /* Readable when reap() has something to say; -1 with inline_sync. */

@@ -387,10 +387,23 @@ static int sim_unlink(void *self, int dirfd, const char *path)
 	return 0;
 }
 
+static int sim_list(void *self, int dirfd, bool (*each)(void *arg, const char *name), void *arg)
+{
+	struct sim *s = self;
+	(void)dirfd;
+	if (hit(s))
+		return -1;
+	for (int i = 0; i < NAMES; i++)
+		if (s->now[i].file >= 0 && !each(arg, s->now[i].name))
+			break;
+	return 0;
+}
+
 struct df_io sim_io(struct sim *sim)
 {
-	return (struct df_io){sim_open,      sim_close,    sim_read_at,    sim_write_all,   sim_truncate, sim_size,
-			      sim_sync_data, sim_sync_dir, sim_rename_new, sim_rename_over, sim_unlink,   sim};
+	return (struct df_io){sim_open,   sim_close,     sim_read_at,  sim_write_all,  sim_truncate,
+			      sim_size,   sim_sync_data, sim_sync_dir, sim_rename_new, sim_rename_over,
+			      sim_unlink, sim_list,      sim};
 }
 
 /* --- life and death --- */

@@ -47,7 +47,7 @@ static int set_up(void **state)
 	df_replay_init(&f->r);
 	assert_int_equal(df_journal_put_header(&f->b, &header), DF_OK);
 	append(f, DF_JOURNAL_HEADER);
-	assert_int_equal(df_journal_put_epoch(&f->b, 1), DF_OK);
+	assert_int_equal(df_journal_put_epoch(&f->b, 1, 77), DF_OK);
 	append(f, DF_JOURNAL_EPOCH);
 	assert_int_equal(df_journal_sync(&f->j, &f->fail), DF_OK);
 	*state = f;
@@ -118,8 +118,8 @@ static void test_journal__everything_reads_back(void **state)
 				     {{0, 0}, 1, DF_CAUSE_EXIT, 1, 0}};
 	struct df_source_state source[] = {{9, false, DF_OK, 0, {NULL, 0}},
 					   {3, true, DF_ERR_UTF8, big, DF_STR("m\0n")}};
-	struct df_journal_file file[] = {{DF_OUTPUT_JSONL, 0, 0, big, 77, 78},
-					 {DF_OUTPUT_NPY, 0, 384, 128 + 768, 1, big}};
+	struct df_journal_file file[] = {{DF_OUTPUT_JSONL, 0, 0, big, 77, 78, 0},
+					 {DF_OUTPUT_NPY, 0, 384, 128 + 768, 1, big, 0}};
 	struct df_commit commit = {cells, 0, counter, 3, strike, 2, source, 2};
 	bool overlap = false;
 	commit.n_cells = df_commit_cells_merge(cells, 4, &overlap);
@@ -139,7 +139,7 @@ static void test_journal__everything_reads_back(void **state)
 	const struct df_replay *r = &f->r;
 	assert_true(r->header.run_id == 1 && r->header.fingerprint == 2 && r->header.want == 7 && r->header.zstd);
 	assert_true(df_str_is(r->header.version, "9.9") && r->header.npy_item_bytes == 2);
-	assert_true(r->finished && r->epoch == 1 && r->no == 1 && r->torn_bytes == 0);
+	assert_true(r->finished && r->epoch == 1 && r->boot_id == 77 && r->no == 1 && r->torn_bytes == 0);
 	assert_int_equal(r->n_cells, 4);
 	for (int i = 0; i < 4; i++) {
 		assert_true(r->cells[i].cells.source == cells[i].cells.source &&
@@ -151,8 +151,8 @@ static void test_journal__everything_reads_back(void **state)
 	assert_true(r->counter[0].value == 6 && r->counter[1].value == big &&
 		    df_str_is(r->counter[2].name, "filtered:a:b"));
 	assert_int_equal(r->n_strike, 2);
-	assert_true(df_strike_eq(&r->strike[0], &strike[0]));
-	assert_true(df_strike_eq(&r->strike[1], &strike[1]));
+	assert_true(df_strike_eq(&r->strike[0], &strike[1])); /* sorted by record */
+	assert_true(df_strike_eq(&r->strike[1], &strike[0]));
 	assert_int_equal(r->n_source, 2);
 	assert_true(r->source[0].source == 3 && r->source[0].ended && r->source[0].err == DF_ERR_UTF8 &&
 		    r->source[0].n_cell == big);
@@ -185,7 +185,62 @@ static void test_journal__a_cell_committed_twice_is_refused(void **state)
 	commit_cells(f, a, 1);
 	commit_cells(f, b, 1);
 	assert_int_equal(replay(f), DF_ERR_CORRUPT);
-	assert_non_null(strstr(f->fail.msg, "names a cell twice"));
+	assert_non_null(strstr(f->fail.msg, "names a cell twice: cell 9 of input 1"));
+}
+
+static void commit_strike(struct fixture *f, struct df_strike s)
+{
+	struct df_commit commit = {.strike = &s, .n_strike = 1};
+	assert_int_equal(df_journal_put_commit(&f->b, &f->names, &commit, NULL, 0), DF_OK);
+	append(f, DF_JOURNAL_COMMIT);
+}
+
+static void test_journal__of_several_strikes_of_a_record_the_newest_stands(void **state)
+{
+	struct fixture *f = *state;
+	const struct df_strike last[] = {
+		{{0, 70000}, 2, DF_CAUSE_MEMORY, 512, 3},
+		{{7, 5}, 3, DF_CAUSE_SIGNAL, 6, 0},
+		{{7, 6}, 1, DF_CAUSE_DEADLINE, 60000, DF_NO_STAGE},
+	};
+	commit_strike(f, (struct df_strike){{7, 5}, 1, DF_CAUSE_SIGNAL, 11, 2});
+	commit_strike(f, (struct df_strike){{0, 70000}, 1, DF_CAUSE_EXIT, 1, 0});
+	commit_strike(f, (struct df_strike){{7, 5}, 2, DF_CAUSE_EXIT, 3, 1});
+	commit_strike(f, last[2]);
+	commit_strike(f, last[1]);
+	commit_strike(f, last[0]);
+	assert_int_equal(replay(f), DF_OK);
+	assert_int_equal(f->r.n_strike, 3);
+	for (int i = 0; i < 3; i++)
+		assert_true(df_strike_eq(&f->r.strike[i], &last[i]));
+}
+
+/* What a run that steps back does: the same journal as it was before a record. */
+static void test_journal__replayed_up_to_a_record_it_is_what_it_was_then(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t end[20];
+	for (uint32_t i = 0; i < 20; i++) {
+		struct df_commit_cells cells[] = {{{3, 2 * i, 1}, {0}}};
+		end[i] = f->j.end;
+		commit_cells(f, cells, 1);
+		if (i == 10)
+			assert_int_equal(df_journal_sync(&f->j, &f->fail), DF_OK);
+	}
+	for (uint32_t i = 0; i < 20; i++) {
+		df_replay_release(&f->r);
+		df_replay_init(&f->r);
+		f->r.stop = 2 + i; /* header, epoch */
+		assert_int_equal(df_journal_replay(&df_io_real, f->j.fd, &f->r, &f->fail), DF_OK);
+		assert_int_equal(f->r.n_cells, i);
+		assert_int_equal(f->r.seq, 2 + i);
+		assert_int_equal(f->r.good_bytes, end[i]);
+		assert_int_equal(f->r.torn_bytes, f->j.end - end[i]);
+	}
+	assert_int_equal(replay(f), DF_OK);
+	assert_int_equal(f->r.n_cells, 20);
+	assert_int_equal(f->r.durable,
+			 13); /* header, epoch and eleven commits were synced when the last one was written */
 }
 
 /* A record of many pieces, after a small one. */
@@ -311,7 +366,7 @@ static void test_journal__records_in_a_wrong_order_or_shape_are_refused(void **s
 		size_t n;
 	} row[] = {
 		{DF_JOURNAL_HEADER, "", 0},                                         /* a second one, and empty */
-		{DF_JOURNAL_EPOCH, "\x03", 1},                                      /* 1 comes first */
+		{DF_JOURNAL_EPOCH, "\x00", 1},                                      /* 1 comes first */
 		{DF_JOURNAL_EPOCH, "\x01\x00", 2},                                  /* bytes left over */
 		{DF_JOURNAL_EPOCH, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 10}, /* more than 64 bits */
 		{DF_JOURNAL_COMMIT, "", 0},
@@ -389,6 +444,8 @@ int main(void)
 		TEST(test_journal__everything_reads_back),
 		TEST(test_journal__neighbours_are_joined_within_and_across_commits),
 		TEST(test_journal__a_cell_committed_twice_is_refused),
+		TEST(test_journal__of_several_strikes_of_a_record_the_newest_stands),
+		TEST(test_journal__replayed_up_to_a_record_it_is_what_it_was_then),
 		TEST(test_journal__a_record_of_many_pieces_counts_only_with_its_last),
 		TEST(test_journal__a_hole_in_a_record_that_was_not_synced_is_a_torn_tail),
 		TEST(test_journal__damage_before_a_synced_record_is_corruption_and_says_where),

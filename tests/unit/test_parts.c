@@ -135,10 +135,10 @@ static void test_parts__closing_is_completed_from_every_half_way_state(void **st
 			assert_int_equal(df_parts_close_set(&f->parts, true, &f->fail), DF_OK);
 		df_parts_release(&f->parts);
 		if (half == 2) {
-			assert_int_equal(df_parts_complete(&f->place, &file, true, &changed, &f->fail), DF_OK);
+			assert_int_equal(df_parts_complete(&f->place, &file, true, true, &changed, &f->fail), DF_OK);
 			assert_int_equal(linkat(dir, "part-00000.npy", dir, "part-00000.npy.open", 0), 0);
 		}
-		assert_int_equal(df_parts_complete(&f->place, &file, true, &changed, &f->fail), DF_OK);
+		assert_int_equal(df_parts_complete(&f->place, &file, true, true, &changed, &f->fail), DF_OK);
 		assert_int_equal(changed, half != 3);
 		check_vectors(f);
 		assert_int_equal(unlinkat(dir, "part-00000.npy", 0), 0);
@@ -157,19 +157,65 @@ static void test_parts__a_file_that_is_there_is_never_renamed_over(void **state)
 	assert_non_null(strstr(f->fail.msg, "cannot rename 'part-00000.npy.open' to 'part-00000.npy': File exists"));
 }
 
+static int fd_of(struct fixture *f, const char *name)
+{
+	static int fd = -1;
+	if (fd >= 0)
+		(void)close(fd);
+	fd = openat(f->place.dir_fd, name, O_RDWR);
+	return fd;
+}
+
+static void test_parts__names_are_read_back(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const foreign[] = {
+		"part-00000.jsonl.zst", "part-0.jsonl",      "part-00000.jsonl.open2", "lock", "journal", "part-.jsonl",
+		"part-00000.jsonl~",    "parts-00000.jsonl", "part-99999999999.jsonl", ""};
+	uint32_t kind = 9, no = 9;
+	bool open = false;
+	assert_true(df_part_parse(&f->place, "part-00012.npy.open", &kind, &no, &open));
+	assert_true(kind == DF_OUTPUT_NPY && no == 12 && open);
+	assert_true(df_part_parse(&f->place, "rejects-1234567.jsonl", &kind, &no, &open));
+	assert_true(kind == DF_OUTPUT_REJECTS && no == 1234567 && !open);
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(*foreign); i++)
+		assert_false(df_part_parse(&f->place, foreign[i], &kind, &no, &open));
+}
+
+/* Of sets that a lost end of the journal told of, however many. */
+static void test_parts__files_of_later_sets_are_removed_or_refused(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const name[] = {"part-00000.npy.open", "part-00007.jsonl.open", "rejects-00003.jsonl.open"};
+	for (int i = 0; i < 3; i++)
+		(void)close(openat(f->place.dir_fd, name[i], O_WRONLY | O_CREAT, 0666));
+	assert_int_equal(df_parts_append(&f->parts, DF_OUTPUT_JSONL, "a\n", 2, 1, &f->fail), DF_OK);
+	assert_int_equal(df_parts_check_unnamed(&f->parts, true, &f->fail), DF_OK);
+	assert_int_equal(df_parts_sweep(&f->parts, &f->fail), DF_OK);
+	for (int i = 0; i < 3; i++)
+		assert_false(exists(f, name[i]));
+	assert_true(exists(f, "part-00000.jsonl.open")); /* this one is written */
+	(void)close(openat(f->place.dir_fd, "part-00031.jsonl", O_WRONLY | O_CREAT, 0666));
+	assert_int_equal(df_parts_check_unnamed(&f->parts, true, &f->fail), DF_ERR_CORRUPT);
+	assert_non_null(strstr(f->fail.msg, "'part-00031.jsonl' is there, but the journal does not know it; move"));
+	assert_int_equal(df_parts_check_unnamed(&f->parts, false, &f->fail), DF_ERR_CORRUPT);
+	assert_non_null(strstr(f->fail.msg, "(--fsync never)"));
+}
+
 static void test_parts__an_open_part_is_checked_range_by_range(void **state)
 {
 	struct fixture *f = *state;
 	struct df_journal_file file[DF_N_OUTPUT];
 	struct df_mark mark[3];
+	size_t n_good = 0;
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(df_parts_append(&f->parts, DF_OUTPUT_JSONL, "0123456789", 10, 1, &f->fail), DF_OK);
 		assert_int_equal(df_parts_changed(&f->parts, file), 1);
-		mark[i] = (struct df_mark){file[0].end, file[0].hash};
+		mark[i] = (struct df_mark){.end = file[0].end, .hash = file[0].hash};
 	}
 	df_parts_release(&f->parts);
 	df_parts_init(&f->parts, &f->place, 0);
-	assert_int_equal(df_parts_reopen(&f->parts, &file[0], mark, 3, &f->fail), DF_OK);
+	assert_int_equal(df_parts_reopen(&f->parts, &file[0], mark, 3, true, &n_good, &f->fail), DF_OK);
 	assert_int_equal(df_parts_append(&f->parts, DF_OUTPUT_JSONL, "more", 4, 1, &f->fail), DF_OK);
 	struct df_journal_file more[DF_N_OUTPUT];
 	assert_int_equal(df_parts_changed(&f->parts, more), 1);
@@ -178,13 +224,21 @@ static void test_parts__an_open_part_is_checked_range_by_range(void **state)
 	assert_int_equal(pwrite(fd, "X", 1, 15), 1);
 	df_parts_release(&f->parts);
 	df_parts_init(&f->parts, &f->place, 0);
-	assert_int_equal(df_parts_reopen(&f->parts, &file[0], mark, 3, &f->fail), DF_ERR_CORRUPT);
+	assert_int_equal(df_parts_reopen(&f->parts, &file[0], mark, 3, true, &n_good, &f->fail), DF_ERR_CORRUPT);
 	assert_non_null(strstr(f->fail.msg, "'part-00000.jsonl.open' was changed or damaged between bytes 10 and 20"));
+	assert_int_equal(n_good, 1);
+	assert_int_equal(ftruncate(fd_of(f, "part-00000.jsonl.open"), 15), 0);
 	df_parts_release(&f->parts);
 	df_parts_init(&f->parts, &f->place, 0);
-	file[0].end = 99;
-	assert_int_equal(df_parts_reopen(&f->parts, &file[0], mark, 3, &f->fail), DF_ERR_CORRUPT);
-	assert_non_null(strstr(f->fail.msg, "'part-00000.jsonl.open' has 34 bytes, but the journal says 99"));
+	assert_int_equal(df_parts_reopen(&f->parts, &file[0], mark, 3, false, &n_good, &f->fail), DF_ERR_CORRUPT);
+	assert_int_equal(n_good, 1);
+	assert_non_null(strstr(f->fail.msg, "has 15 bytes, but the journal says 30; this run does not sync"));
+	df_parts_release(&f->parts);
+	df_parts_init(&f->parts, &f->place, 0);
+	assert_int_equal(unlinkat(f->place.dir_fd, "part-00000.jsonl.open", 0), 0);
+	assert_int_equal(df_parts_reopen(&f->parts, &file[0], mark, 3, true, &n_good, &f->fail), DF_ERR_CORRUPT);
+	assert_int_equal(n_good, 0);
+	assert_non_null(strstr(f->fail.msg, "'part-00000.jsonl.open' is missing, but the journal says it has 30"));
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -197,6 +251,8 @@ int main(void)
 		TEST(test_parts__a_cut_takes_back_what_no_commit_named),
 		TEST(test_parts__closing_is_completed_from_every_half_way_state),
 		TEST(test_parts__a_file_that_is_there_is_never_renamed_over),
+		TEST(test_parts__names_are_read_back),
+		TEST(test_parts__files_of_later_sets_are_removed_or_refused),
 		TEST(test_parts__an_open_part_is_checked_range_by_range),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

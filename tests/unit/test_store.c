@@ -155,6 +155,7 @@ static void test_store__writes_on_while_a_commit_is_in_flight(void **state)
 static void test_store__goes_on_in_the_next_life(void **state)
 {
 	struct fixture *f = *state;
+	f->config.want[DF_OUTPUT_NPY] = false;
 	open_store(f);
 	assert_int_equal(put(f, DF_OUTPUT_JSONL, "kept\n", 5, 1), DF_OK);
 	assert_int_equal(put(f, DF_OUTPUT_REJECTS, "bad\n", 4, 1), DF_OK);
@@ -206,6 +207,25 @@ static void test_store__a_run_without_rows_is_a_run(void **state)
 	assert_int_equal(n, 0);
 }
 
+static void test_store__rejects_alone_fill_sets_too(void **state)
+{
+	struct fixture *f = *state;
+	char big[1500];
+	f->config.want[DF_OUTPUT_JSONL] = f->config.want[DF_OUTPUT_NPY] = false;
+	memset(big, 'x', sizeof(big));
+	big[sizeof(big) - 1] = '\n';
+	open_store(f);
+	for (uint64_t i = 0; i < 9; i++) {
+		assert_int_equal(put(f, DF_OUTPUT_REJECTS, big, sizeof(big), 1), DF_OK);
+		assert_true(df_store_part_full(f->s) == (i % 3 == 2));
+		commit(f, i, 1);
+		wait_done(f);
+	}
+	assert_int_equal(df_store_finish(f->s, true, &f->fail), DF_OK);
+	assert_true(exists(f, "rejects-00000.jsonl") && exists(f, "rejects-00002.jsonl") &&
+		    !exists(f, "rejects-00003.jsonl"));
+}
+
 static void test_store__mistakes_of_its_caller_end_it_with_a_reason(void **state)
 {
 	struct fixture *f = *state;
@@ -227,6 +247,25 @@ static void test_store__mistakes_of_its_caller_end_it_with_a_reason(void **state
 		if (i == 2) /* dimension 6, then 3 */
 			assert_int_equal(put(f, DF_OUTPUT_NPY, (const char *)v, 24, 1), DF_OK);
 		assert_int_equal(put(f, DF_OUTPUT_NPY, (const char *)v, n[i], rows[i]), DF_ERR_BUG);
+		df_store_close(&f->s);
+	}
+	/* rows without their vectors, in the first commit or later */
+	for (int late = 0; late < 2; late++) {
+		struct df_commit empty = {0};
+		f->config.want[DF_OUTPUT_JSONL] = true;
+		assert_int_equal(unlinkat(f->config.dir_fd, "journal", 0), 0); /* nothing of it counted */
+		open_store(f);
+		if (late) {
+			assert_int_equal(put(f, DF_OUTPUT_JSONL, "{}\n", 3, 1), DF_OK);
+			assert_int_equal(put(f, DF_OUTPUT_NPY, (const char *)v, 24, 1), DF_OK);
+			commit(f, 0, 1);
+			wait_done(f);
+		}
+		assert_int_equal(put(f, DF_OUTPUT_JSONL, "{}\n{}\n", 6, 2), DF_OK);
+		assert_int_equal(put(f, DF_OUTPUT_NPY, (const char *)v, 24, 1), DF_OK);
+		assert_int_equal(df_store_commit(f->s, &empty, &f->fail), DF_ERR_BUG);
+		assert_string_equal(f->fail.msg, late ? "set 0 of parts has 3 rows as JSONL, but 2 vectors as .npy"
+						      : "set 0 of parts has 2 rows as JSONL, but 1 vectors as .npy");
 		df_store_close(&f->s);
 	}
 	open_store(f);
@@ -324,6 +363,7 @@ int main(void)
 		TEST(test_store__writes_on_while_a_commit_is_in_flight),
 		TEST(test_store__goes_on_in_the_next_life),
 		TEST(test_store__a_run_without_rows_is_a_run),
+		TEST(test_store__rejects_alone_fill_sets_too),
 		TEST(test_store__mistakes_of_its_caller_end_it_with_a_reason),
 		TEST(test_store__stdout_waits_for_a_slow_reader_of_a_pipe_that_does_not_block),
 		TEST(test_store__stdout_says_when_its_reader_has_gone),
