@@ -8,6 +8,7 @@
 
 #include "cli/run_rows.h"
 #include "cli/stages_rows.h"
+#include "cli/status_rows.h"
 #include "worker/role.h"
 
 const struct df_command df_commands[] = {
@@ -25,6 +26,11 @@ const struct df_command df_commands[] = {
 	{"search", "--store DIR WORDS", "find the chunks of a run that are nearest to words", NULL, df_cmd_search, NULL,
 	 NULL, false},
 	{"models", "list|fetch [NAME]", "list and fetch models", NULL, df_cmd_models, NULL, NULL, false},
+	{"status", "DIR", "tell how a run stands, live or dead",
+	 "What is durable (counts, reasons), and while the run lives: what each process has in work and since when, the "
+	 "slowest places, deaths. Strikes are deaths that a document is to blame for. Nothing is written.\n"
+	 "Exit status: 0 running or finished; 1 failed; 3 finished with rejects; 75 the same command goes on.\n",
+	 df_cmd_status, df_status_rows, df_status_args, false},
 	{"stages", "[NAME]", "list the stages, or tell all about one", NULL, df_cmd_stages, df_stages_rows,
 	 df_stages_args, false},
 	{"help", "[COMMAND]", "tell about a command; --man prints the manual page", NULL, df_cmd_help, NULL, NULL,

@@ -29,6 +29,7 @@ int df_cmd_run(int argc, char **argv);
 int df_cmd_search(int argc, char **argv);
 int df_cmd_models(int argc, char **argv);
 int df_cmd_stages(int argc, char **argv);
+int df_cmd_status(int argc, char **argv);
 int df_cmd_help(int argc, char **argv);
 int df_cmd_version(int argc, char **argv);
 
