@@ -198,6 +198,7 @@ static void feed(struct df_control *c, struct df_peer *p, uint64_t now_ns)
 		}
 		if (!check(c, err, "send a lease"))
 			return;
+		p->n_leased++;
 		c->stats.leases++;
 		c->stats.redone += (p->unsent->flags & DF_LEASE_REDO) != 0;
 		p->unsent = NULL;
@@ -318,12 +319,30 @@ static bool worth_telling(struct df_peer *p, uint64_t sent)
 	return n < 8 || n % 64 == 0;
 }
 
+/* A LEASE that a broken connection lost: HELLO after HELLO knows of fewer than were sent long before. What was sent since may be
+ * on its way, so the watch is for an older number. */
+static bool lost_lease(struct df_peer *p, const struct df_hello *h)
+{
+	if (h->sent + h->held >= p->leases_noted) {
+		p->leases_noted = p->n_leased;
+		p->n_short = 0;
+	} else {
+		p->n_short++;
+	}
+	return p->n_short == DF_SILENT_MS / DF_HELLO_MS;
+}
+
 static void on_hello(struct df_control *c, const struct df_msg *msg, uint64_t now_ns)
 {
 	struct df_peer *p = df_peers_find(&c->peers, msg->lane);
-	if (!p || p->state == DF_PEER_FENCING) {
+	if (!p || p->state == DF_PEER_FENCING || msg->hello.seq < p->hello_seq) {
 		c->stats.stale++;
 		return;
+	}
+	p->hello_seq = msg->hello.seq;
+	if (p->role == DF_ROLE_WORKER && lost_lease(p, &msg->hello)) {
+		df_warn("worker %u never got what was sent to it; replacing it", (unsigned)(p->lane & 0xfffff));
+		c->config.effects.kill(c->config.effects.self, p->lane, SIGKILL); /* on_exit does the rest */
 	}
 	p->heard_ns = now_ns;
 	p->peak_rss_bytes = msg->hello.peak_rss_bytes;

@@ -28,6 +28,10 @@ struct df_peer {
 	const struct df_lease *unsent; /* leased, but the lane was full */
 	uint64_t sent_told;            /* as the sink last heard, and how often it heard the same */
 	uint32_t n_told;
+	uint64_t hello_seq;    /* of the newest HELLO */
+	uint64_t n_leased;     /* LEASE messages sent to it */
+	uint64_t leases_noted; /* what an earlier HELLO should have known of them ... */
+	uint32_t n_short;      /* ... and how many in a row did not */
 };
 
 struct df_peers {

@@ -170,7 +170,11 @@ static void *compute(void *self)
 		struct df_msg msg;
 		df_arena_reset(&arena);
 		err = df_msg_unpack((struct df_str){p->header->p, p->header->n}, &arena, &msg, &fail);
-		if (err == DF_OK) {
+		if (err == DF_OK && !df_worker_link_takes(&a->link, msg.lease)) {
+			pthread_mutex_lock(&a->mutex);
+			a->held--;
+			pthread_mutex_unlock(&a->mutex);
+		} else if (err == DF_OK) {
 			err = df_job_run(a->job, &msg, p->payload, p->n_payload);
 			if (err != DF_OK)
 				(void)df_fail(&fail, err, "a result cannot be sent: %s", df_err_name(err));

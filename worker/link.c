@@ -69,24 +69,35 @@ void df_worker_link_hello(struct df_worker_link *l, uint64_t now_ns, uint64_t se
 	l->next_hello_ns = now_ns + DF_HELLO_MS * DF_MS;
 }
 
-void df_worker_link_notices(struct df_worker_link *l)
+void df_worker_link_on_notice(struct df_worker_link *l, struct df_str header)
 {
-	struct df_frames frames = {0};
 	struct df_arena arena;
 	struct df_msg msg;
 	df_arena_init(&arena, 1U << 20, 0);
+	if (df_msg_unpack(header, &arena, &msg, NULL) == DF_OK && msg.type == DF_MSG_NOTICE &&
+	    msg.epoch == l->h->epoch && msg.notice.seq >= l->notice_seq) {
+		l->notice_seq = msg.notice.seq;
+		l->state = (enum df_run_state)msg.notice.state;
+	}
+	df_arena_release(&arena);
+}
+
+void df_worker_link_notices(struct df_worker_link *l)
+{
+	struct df_frames frames = {0};
 	while (df_socket_recv(l->notices, &frames) == DF_OK) {
-		df_arena_reset(&arena);
-		struct df_str header = {frames.header->p, frames.header->n};
-		if (df_msg_unpack(header, &arena, &msg, NULL) == DF_OK && msg.type == DF_MSG_NOTICE &&
-		    msg.epoch == l->h->epoch && msg.notice.seq >= l->notice_seq) {
-			l->notice_seq = msg.notice.seq;
-			l->state = (enum df_run_state)msg.notice.state;
-		}
+		df_worker_link_on_notice(l, (struct df_str){frames.header->p, frames.header->n});
 		df_frames_release(&frames);
 	}
 	df_frames_free(&frames);
-	df_arena_release(&arena);
+}
+
+bool df_worker_link_takes(struct df_worker_link *l, uint64_t lease)
+{
+	if (lease <= l->lease)
+		return false;
+	l->lease = lease;
+	return true;
 }
 
 int df_worker_link_timeout_ms(const struct df_worker_link *l, uint64_t now_ns)

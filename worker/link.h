@@ -18,6 +18,7 @@ struct df_worker_link {
 	uint64_t seq, next_hello_ns;
 	enum df_run_state state;
 	uint64_t notice_seq;
+	uint64_t lease; /* the last one taken */
 };
 
 enum df_err df_worker_link_open(struct df_worker_link *l, const struct df_heritage *h, struct df_slot *slot,
@@ -28,6 +29,10 @@ void df_worker_link_close(struct df_worker_link *l);
 void df_worker_link_hello(struct df_worker_link *l, uint64_t now_ns, uint64_t sent, uint32_t held);
 /* Take all notices that wait; l->state is the newest. */
 void df_worker_link_notices(struct df_worker_link *l);
+/* One notice: the newest counts, in whatever order they come. Others' and nonsense are dropped. */
+void df_worker_link_on_notice(struct df_worker_link *l, struct df_str header);
+/* May this lease be worked on? Numbers rise on a lane, so one that does not came twice, or behind one that was sent later. */
+bool df_worker_link_takes(struct df_worker_link *l, uint64_t lease);
 int df_worker_link_timeout_ms(const struct df_worker_link *l, uint64_t now_ns);
 
 #endif

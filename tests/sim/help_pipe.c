@@ -11,17 +11,23 @@ void pipe_init(struct pipe *p)
 	*p = (struct pipe){.tail = NULL};
 }
 
+void pipe_move(struct pipe *p, struct parcel *parcel)
+{
+	if (!p->head)
+		p->tail = &p->head;
+	parcel->next = NULL;
+	*p->tail = parcel;
+	p->tail = &parcel->next;
+	p->n++;
+}
+
 struct parcel *pipe_put(struct pipe *p, uint64_t ready_ns)
 {
 	struct parcel *parcel = calloc(1, sizeof(*parcel));
 	DF_ASSERT(parcel != NULL);
 	p->last_ns = ready_ns > p->last_ns ? ready_ns : p->last_ns;
 	parcel->ready_ns = p->last_ns;
-	if (!p->head)
-		p->tail = &p->head;
-	*p->tail = parcel;
-	p->tail = &parcel->next;
-	p->n++;
+	pipe_move(p, parcel);
 	return parcel;
 }
 
@@ -62,6 +68,16 @@ void parcel_free(struct parcel *p)
 	free((char *)(uintptr_t)p->order.source.message.p);
 	free(p->event.message);
 	free(p);
+}
+
+void pipe_exchange(struct pipe *p)
+{
+	struct parcel *a = p->head;
+	while (a->next->next)
+		a = a->next;
+	struct df_frames frames = a->frames;
+	a->frames = a->next->frames;
+	a->next->frames = frames;
 }
 
 void pipe_cut(struct pipe *p, size_t keep)

@@ -21,6 +21,7 @@ struct pipe {
 	struct parcel *head, **tail;
 	size_t n;
 	uint64_t last_ns;
+	bool swap; /* the last one changes places with the next */
 };
 
 void pipe_init(struct pipe *p);
@@ -30,9 +31,13 @@ struct parcel *pipe_put(struct pipe *p, uint64_t ready_ns);
 void pipe_put_message(struct pipe *p, uint64_t ready_ns, const struct df_msg *msg, struct df_blob *const *payload,
 		      size_t n);
 bool pipe_ready(const struct pipe *p, uint64_t now_ns);
+/* A parcel that was taken, behind the others. */
+void pipe_move(struct pipe *p, struct parcel *parcel);
 /* The oldest; the caller frees it. */
 struct parcel *pipe_take(struct pipe *p);
 void parcel_free(struct parcel *p);
+/* The last two change places; their times stay. There are two. */
+void pipe_exchange(struct pipe *p);
 /* Lose all but the first `keep`. */
 void pipe_cut(struct pipe *p, size_t keep);
 

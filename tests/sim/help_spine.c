@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "base/limits.h"
 
 #define STEPS_MAX 400000U
@@ -32,10 +33,16 @@ static enum df_err effect_send(void *self, uint64_t lane, const struct df_msg *m
 	struct spine *s = self;
 	struct peer *p = find_peer(s, lane);
 	DF_ASSERT(p != NULL);
-	if (world_once_in(s->world, 20))
+	if (world_once_in(s->world, 20)) {
+		s->n.refused++;
 		return DF_ERR_AGAIN;
-	if (p->alive)
-		pipe_put_message(&p->down, s->now_ns + peer_delay(s->world), msg, payload, n);
+	}
+	if (msg->type == DF_MSG_LEASE) { /* workers rely on it */
+		DF_ASSERT(msg->lease > p->lease);
+		p->lease = msg->lease;
+	}
+	if (p->alive && !p->disowned)
+		peer_receive(p, msg, payload, n, s->now_ns);
 	return DF_OK;
 }
 
@@ -49,7 +56,7 @@ static enum df_err effect_spawn(void *self, enum df_role role, uint64_t lane, st
 {
 	struct spine *s = self;
 	(void)fail;
-	struct peer *p = peer_create(s->world, role, lane, s->recovered.epoch, s->now_ns);
+	struct peer *p = peer_create(s->world, &s->net, role, lane, s->recovered.epoch, s->now_ns);
 	p->next = s->peer;
 	s->peer = p;
 	return DF_OK;
@@ -59,15 +66,21 @@ static void effect_kill(void *self, uint64_t lane, int sig)
 {
 	struct spine *s = self;
 	struct peer *p = find_peer(s, lane);
-	if (p)
+	if (!p || p->disowned)
+		return;
+	if (p->remote && p->alive) {
+		s->n.disowned++;
+		peer_disown(p, sig, s->now_ns);
+	} else {
 		peer_die(p, sig, false, s->now_ns);
+	}
 }
 
 static void effect_close_lane(void *self, uint64_t lane)
 {
 	struct spine *s = self;
 	struct peer *p = find_peer(s, lane);
-	DF_ASSERT(p != NULL && !p->alive);
+	DF_ASSERT(p != NULL && (!p->alive || p->disowned));
 }
 
 static void on_emit(void *self, struct df_event *event)
@@ -135,18 +148,38 @@ static void begin(struct spine *s)
 		.grace_ns = 5 * DF_SEC,
 	};
 	DF_ASSERT(df_control_create(&control, &s->recovered, &s->control) == DF_OK);
+	s->notice_state = DF_STATE_RUN;
+	s->notice_ns = s->now_ns;
+	s->notice_seq = 0;
 	df_control_start(s->control, s->now_ns);
 }
 
 void spine_close(struct spine *s)
 {
-	while (s->peer) {
-		struct peer *p = s->peer;
-		s->peer = p->next;
-		peer_destroy(p);
+	struct peer **at = &s->peer;
+	while (*at) {
+		struct peer *p = *at;
+		if (p->alive && p->remote &&
+		    world_once_in(s->world, 2)) { /* remote workers outlive their coordinator */
+			if (!p->disowned)
+				peer_disown(p, 0, s->now_ns);
+			p->exit_due = false;
+			at = &p->next;
+		} else {
+			*at = p->next;
+			peer_destroy(p);
+		}
 	}
 	if (s->control)
 		s->stats = df_control_stats(s->control);
+	if (s->sink) {
+		struct df_sink_stats sink = df_sink_stats(s->sink);
+		s->n.stale += sink.stale;
+		s->n.doubled += sink.doubled;
+		s->n.malformed += sink.malformed;
+		s->n.deaths += s->stats.deaths;
+		s->n.strikes += s->stats.strikes;
+	}
 	df_control_destroy(&s->control);
 	df_sink_destroy(&s->sink);
 	df_store_close(&s->store);
@@ -156,9 +189,19 @@ void spine_close(struct spine *s)
 	pipe_cut(&s->events, 0);
 }
 
+void spine_release(struct spine *s)
+{
+	while (s->peer) {
+		struct peer *p = s->peer;
+		s->peer = p->next;
+		peer_destroy(p);
+	}
+	sim_destroy(&s->disk);
+}
+
 /* ------------------------------------------------------------------ what is ready */
 
-enum action { TO_SINK, FROM_SINK, HELLO, BULK, EXIT, STEP, TICK, N_ACTION };
+enum action { TO_SINK, FROM_SINK, TICK, NOTICE, HELLO, BULK, EXIT, STEP, N_ACTION };
 
 static uint64_t head_ns(const struct pipe *p)
 {
@@ -187,6 +230,8 @@ static uint64_t action_ns(const struct spine *s, const struct peer *p, enum acti
 		return head_ns(&s->events);
 	case TICK:
 		return s->tick_ns;
+	case NOTICE:
+		return s->notice_ns;
 	case HELLO:
 		return head_ns(&p->control);
 	case BULK:
@@ -203,16 +248,16 @@ static uint64_t action_ns(const struct spine *s, const struct peer *p, enum acti
 /* Of everything that is ready soonest, one at random. */
 static enum action choose(struct spine *s, struct peer **ret_peer)
 {
-	static const enum action global[] = {TO_SINK, FROM_SINK, TICK}, own[] = {HELLO, BULK, EXIT, STEP};
+	static const enum action global[] = {TO_SINK, FROM_SINK, TICK, NOTICE}, own[] = {HELLO, BULK, EXIT, STEP};
 	uint64_t soonest = UINT64_MAX, n = 0;
 	enum action chosen = TICK;
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < 4; i++)
 		soonest = least(soonest, action_ns(s, NULL, global[i]));
 	for (struct peer *p = s->peer; p; p = p->next)
 		for (size_t i = 0; i < 4; i++)
 			soonest = least(soonest, action_ns(s, p, own[i]));
 	s->now_ns = soonest > s->now_ns ? soonest : s->now_ns;
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < 4; i++)
 		if (action_ns(s, NULL, global[i]) <= s->now_ns && world_once_in(s->world, ++n))
 			chosen = global[i];
 	for (struct peer *p = s->peer; p; p = p->next)
@@ -264,6 +309,16 @@ static void take_message(struct spine *s, struct pipe *pipe)
 	parcel_free(parcel);
 }
 
+static void publish(struct spine *s)
+{
+	struct df_msg msg = {.type = DF_MSG_NOTICE, .epoch = s->recovered.epoch};
+	msg.notice = (struct df_notice){.seq = ++s->notice_seq, .state = s->notice_state};
+	s->notice_ns = s->now_ns + DF_HELLO_MS * DF_MS;
+	for (struct peer *p = s->peer; p; p = p->next)
+		if (p->alive && !p->disowned)
+			peer_receive(p, &msg, NULL, 0, s->now_ns);
+}
+
 static void take_exit(struct spine *s, struct peer *p)
 {
 	p->exit_due = false;
@@ -290,6 +345,9 @@ static void act(struct spine *s, enum action a, struct peer *p)
 		break;
 	case STEP:
 		peer_step(p, s->now_ns);
+		break;
+	case NOTICE:
+		publish(s);
 		break;
 	default:
 		s->tick_ns = s->now_ns + TICK_NS;
@@ -318,9 +376,39 @@ static void kill_somebody(struct spine *s, bool crashed)
 	if (!chosen || (s->world->sequential && chosen->role == DF_ROLE_READER && s->n_reader_kill >= 2))
 		return;
 	s->n_kill++;
+	*(crashed ? &s->n.crashed : &s->n.killed) += 1;
 	s->n_reader_kill += chosen->role == DF_ROLE_READER;
 	/* a crash outside of any document: in the machinery itself */
 	peer_die(chosen, crashed ? SIGABRT : SIGKILL, crashed && !chosen->batch, s->now_ns);
+}
+
+static struct peer *somebody(struct spine *s, bool remote)
+{
+	uint64_t n = 0;
+	struct peer *chosen = NULL;
+	for (struct peer *p = s->peer; p; p = p->next)
+		if (p->alive && (!remote || p->remote) && world_once_in(s->world, ++n))
+			chosen = p;
+	return chosen;
+}
+
+static void freeze_somebody(struct spine *s)
+{
+	struct peer *p = somebody(s, false);
+	if (!p)
+		return;
+	s->n.frozen++;
+	p->frozen_ns = s->now_ns + world_roll(s->world, 3 * DF_SILENT_MS / 2) * DF_MS;
+}
+
+static void cut_somebody(struct spine *s)
+{
+	struct peer *p = somebody(s, true);
+	if (!p)
+		return;
+	s->net.n_cut++;
+	p->cut = (struct net_cut){s->now_ns + world_roll(s->world, 5 * DF_SILENT_MS / 2) * DF_MS,
+				  world_once_in(s->world, 2)};
 }
 
 static bool crash_now(struct spine *s)
@@ -330,9 +418,19 @@ static bool crash_now(struct spine *s)
 		kill_somebody(s, false);
 	if (s->n_kill < f->n_kill && chance(s, f->crash_worker))
 		kill_somebody(s, true);
-	if (chance(s, f->stop))
+	if (chance(s, f->freeze))
+		freeze_somebody(s);
+	if (chance(s, s->net.cut))
+		cut_somebody(s);
+	if (s->notice_state == DF_STATE_RUN && chance(s, f->stop)) {
+		s->n.stopped++;
+		s->notice_state = DF_STATE_DRAIN;
+		s->notice_ns = s->now_ns;
 		df_control_stop(s->control, "asked to stop", s->now_ns);
-	return chance(s, f->coordinator);
+	}
+	bool crash = chance(s, f->coordinator);
+	s->n.coordinators += crash;
+	return crash;
 }
 
 static enum spine_end loop(struct spine *s)
@@ -353,6 +451,8 @@ static enum spine_end loop(struct spine *s)
 		if (crash_now(s))
 			return SPINE_CRASHED;
 		enum action a = choose(s, &p);
+		const uint64_t what[] = {s->story, (uint64_t)a, p ? p->lane : 0, s->now_ns};
+		s->story = df_hash64(what, sizeof(what));
 		act(s, a, p);
 	}
 	return SPINE_HANGS;
@@ -362,6 +462,8 @@ enum spine_end spine_live(struct spine *s)
 {
 	enum spine_end end = SPINE_NO_OPEN;
 	s->n_kill = 0;
+	net_roll(&s->net, s->world, s->faults.harm_net);
+	s->n.disks += s->faults.lose_disk;
 	pipe_init(&s->orders);
 	pipe_init(&s->events);
 	sim_die_at(s->disk, s->faults.die_at);

@@ -21,17 +21,27 @@ enum spine_end {
 
 /* Chances, each once in so many steps; 0: never. */
 struct spine_faults {
-	uint64_t kill, crash_worker, coordinator, stop;
+	uint64_t kill, crash_worker, coordinator, stop, freeze;
 	uint32_t n_kill;  /* at most so many of the first two */
 	uint64_t die_at;  /* the I/O call from which on all fail; 0: none */
 	uint64_t fail_at; /* the I/O call that fails alone */
 	int fail_errno;
 	uint64_t disk_bytes; /* ENOSPC above; UINT64_MAX: never */
+	bool harm_net;       /* net_roll */
 	bool lose_disk;      /* what was not synced is at chance's mercy when this epoch ends */
+};
+
+/* Faults that were injected, all epochs. */
+struct spine_counts {
+	uint64_t killed, crashed, frozen, disowned, refused, stopped, coordinators, disks, disk_errors;
+	uint64_t deaths, strikes, stale, doubled, malformed; /* what came of them */
 };
 
 struct spine {
 	struct world *world;
+	struct net net;
+	struct spine_counts n;
+	uint64_t story; /* a hash of all that happened, in order */
 	struct sim *disk;
 	struct df_io io;
 	struct spine_faults faults;
@@ -43,7 +53,8 @@ struct spine {
 	struct df_sink *sink;
 	struct pipe orders, events;
 	struct peer *peer;
-	uint64_t now_ns, tick_ns;
+	uint64_t now_ns, tick_ns, notice_ns, notice_seq;
+	enum df_run_state notice_state;
 	uint64_t n_step;
 	uint32_t n_kill;
 	struct df_fail fail;
@@ -57,5 +68,6 @@ enum spine_end spine_live(struct spine *s);
 /* Open what is there, as the last epoch left it. */
 enum df_err spine_open(struct spine *s);
 void spine_close(struct spine *s);
+void spine_release(struct spine *s); /* after the last epoch: the disk, too */
 
 #endif

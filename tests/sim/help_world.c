@@ -75,6 +75,8 @@ void world_init(struct world *w, uint64_t seed)
 	w->ordered = world_once_in(w, 2);
 	w->sequential = world_once_in(w, 6);
 	bool killers = world_once_in(w, 2), errors = !w->sequential && world_once_in(w, 3);
+	w->remote_percent = world_once_in(w, 2) ? 0 : world_roll(w, 101);
+	w->slow_once_in = world_once_in(w, 3) ? 1 + world_roll(w, 4) : 0;
 	w->n_source = 1 + (uint32_t)world_roll(w, 6);
 	w->source = calloc(w->n_source, sizeof(*w->source));
 	uint64_t n = 0;

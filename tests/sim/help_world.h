@@ -47,6 +47,9 @@ struct world {
 	uint32_t n_source;
 	bool ordered, sequential;
 	uint64_t skip, limit;
+	/* of its workers */
+	uint64_t remote_percent;
+	uint64_t slow_once_in;     /* 0: none */
 	struct df_dataset dataset; /* of the same sources */
 };
 

@@ -45,7 +45,7 @@ static size_t heap_bytes(void)
 
 static void hello(struct bench *b, uint64_t lane)
 {
-	struct df_msg msg = {.type = DF_MSG_HELLO, .epoch = 1, .lane = lane};
+	struct df_msg msg = {.type = DF_MSG_HELLO, .epoch = 1, .lane = lane, .hello.sent = b->seq[lane & 0xfffff]};
 	pipe_put_message(&b->hellos, 0, &msg, NULL, 0);
 }
 

@@ -3,7 +3,8 @@
  * The spine under simulated faults: control, sink and store in one process with model workers and readers, from a seed.
  * After the last epoch every record of the data set has exactly one fate.
  *
- * Usage: test_spine [SEED]: that one alone, with what happened. DF_SIM_SEEDS: how many in a whole run (default 100). A failure prints its seed.
+ * Usage: test_spine [SEED]: that one alone, with what happened. DF_SIM_SEEDS: how many in a whole run (default 100), DF_SIM_FIRST: from which
+ * on. A failure prints its seed, and the same seed is the same story.
  *
  * Traps tried here: what a dead worker held is lost or late; a lane that was retired may still send; a random kill must not poison a healthy
  * document; parts staged by a lane that is fenced; results that are only late are no gap; a reader that dies, three times at one place; order
@@ -37,6 +38,67 @@ static uint64_t now_failing;
 		}                                                                                                      \
 	} while (0)
 
+/* ------------------------------------------------------------------ what was injected, all seeds */
+
+static struct {
+	struct net net;
+	struct spine_counts n;
+	uint64_t seeds, epochs;
+} sum;
+
+static void add_up(uint64_t *to, const uint64_t *more, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		to[i] += more[i];
+}
+
+static void count_all(const struct spine *s, uint32_t epochs)
+{
+	sum.seeds++;
+	sum.epochs += epochs;
+	add_up(&sum.net.n[0][0], &s->net.n[0][0], sizeof(s->net.n) / sizeof(uint64_t));
+	sum.net.n_cut += s->net.n_cut;
+	sum.net.n_cut_messages += s->net.n_cut_messages;
+	add_up((uint64_t *)&sum.n, (const uint64_t *)&s->n, sizeof(s->n) / sizeof(uint64_t));
+}
+
+static void tell_all(void)
+{
+	fprintf(stderr, "%llu seeds, %llu epochs; injected:\n", (unsigned long long)sum.seeds,
+		(unsigned long long)sum.epochs);
+	for (int path = 0; path < N_NET_PATH; path++) {
+		fprintf(stderr, "  %s:", net_path_word[path]);
+		for (int harm = 0; harm < N_NET_HARM; harm++)
+			fprintf(stderr, " %llu %s", (unsigned long long)sum.net.n[path][harm], net_harm_word[harm]);
+		fprintf(stderr, "\n");
+	}
+	fprintf(stderr, "  partitions: %llu, with %llu messages held back or lost\n", (unsigned long long)sum.net.n_cut,
+		(unsigned long long)sum.net.n_cut_messages);
+	const struct {
+		const char *word;
+		uint64_t n;
+	} row[] = {
+		{"killed by strangers", sum.n.killed},
+		{"crashed outside of documents", sum.n.crashed},
+		{"frozen", sum.n.frozen},
+		{"disowned", sum.n.disowned},
+		{"sends refused", sum.n.refused},
+		{"stops asked for", sum.n.stopped},
+		{"coordinators crashed", sum.n.coordinators},
+		{"disks lost what was not synced", sum.n.disks},
+		{"disk errors", sum.n.disk_errors},
+		{"deaths seen", sum.n.deaths},
+		{"strikes", sum.n.strikes},
+		{"stale messages", sum.n.stale},
+		{"doubled", sum.n.doubled},
+		{"lanes lost", sum.n.malformed},
+	};
+	fprintf(stderr, "  ");
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+		fprintf(stderr, "%s%s %llu", i ? ", " : "", row[i].word, (unsigned long long)row[i].n);
+	fprintf(stderr, "\n");
+}
+
 /* ------------------------------------------------------------------ faults of an epoch */
 
 static struct spine_faults some_faults(struct world *w, uint32_t epoch)
@@ -49,6 +111,8 @@ static struct spine_faults some_faults(struct world *w, uint32_t epoch)
 	f.crash_worker = world_once_in(w, 3) ? 300 : 0;
 	f.coordinator = world_once_in(w, 2) ? 50 + world_roll(w, 3000) : 0;
 	f.stop = world_once_in(w, 8) ? 300 : 0;
+	f.freeze = world_once_in(w, 3) ? 300 + world_roll(w, 3000) : 0;
+	f.harm_net = world_once_in(w, 2);
 	f.lose_disk = world_once_in(w, 2);
 	if (world_once_in(w, 4))
 		f.die_at = 1 + world_roll(w, 200);
@@ -69,7 +133,8 @@ static bool excused(const struct spine *s)
 	case DF_ERR_NOSPACE:
 		return f->die_at || f->fail_at || f->disk_bytes != UINT64_MAX;
 	case DF_ERR_CHILD:
-		return s->n_kill > 0; /* too many in a row died of strangers */
+		return s->n_kill > 0 || s->faults.harm_net ||
+		       s->faults.freeze; /* too many in a row died of strangers */
 	case DF_ERR_TIMEOUT:
 		return true; /* a lease that failed three times */
 	default:
@@ -254,18 +319,21 @@ static void check_everything(struct spine *s)
 
 static const char *const end_word[] = {"done", "stopped", "failed", "crashed", "did not open", "hangs"};
 
-static void run_seed(uint64_t seed)
+/* What happened, as a number. */
+static uint64_t run_seed(uint64_t seed)
 {
 	struct world w;
 	enum spine_end end = SPINE_CRASHED;
+	uint32_t n_epoch = 0;
 	now_failing = seed;
 	world_init(&w, seed);
 	struct spine s = {.world = &w, .disk = sim_create(seed)};
 	s.io = sim_io(s.disk);
-	for (uint32_t epoch = 0; end != SPINE_DONE; epoch++) {
+	for (uint32_t epoch = 0; end != SPINE_DONE; epoch++, n_epoch++) {
 		s.faults = some_faults(&w, epoch);
 		s.fail = (struct df_fail){0};
 		end = spine_live(&s);
+		s.n.disk_errors += s.fail.code == DF_ERR_IO || s.fail.code == DF_ERR_NOSPACE;
 		if (verbose)
 			fprintf(stderr, "epoch %u %s after %llu steps, %u kills, %llu leases: %s\n", epoch + 1,
 				end_word[end], (unsigned long long)s.n_step, s.n_kill,
@@ -276,23 +344,39 @@ static void run_seed(uint64_t seed)
 		REQUIRE(epoch < N_FAULTY + 20, "it never ends");
 	}
 	check_everything(&s);
-	sim_destroy(&s.disk);
+	count_all(&s, n_epoch);
+	uint64_t story = s.story;
+	spine_release(&s);
 	world_release(&w);
+	return story;
 }
 
 static void test_spine__every_record_has_exactly_one_fate_under_any_faults(void **state)
 {
-	const char *env = getenv("DF_SIM_SEEDS");
-	uint64_t n = env ? strtoull(env, NULL, 10) : 100;
+	const char *env_n = getenv("DF_SIM_SEEDS"), *env_first = getenv("DF_SIM_FIRST");
+	uint64_t n = env_n ? strtoull(env_n, NULL, 10) : 100, first = env_first ? strtoull(env_first, NULL, 10) : 1;
 	(void)state;
-	for (uint64_t seed = one_seed ? one_seed : 1; seed <= (one_seed ? one_seed : n); seed++)
-		run_seed(seed);
+	if (one_seed) {
+		first = one_seed;
+		n = 1;
+	}
+	for (uint64_t seed = first; seed < first + n; seed++)
+		(void)run_seed(seed);
+	tell_all();
+}
+
+static void test_spine__a_seed_tells_the_same_story_each_time(void **state)
+{
+	(void)state;
+	for (uint64_t seed = one_seed ? one_seed : 1, n = 0; n < (one_seed ? 1 : 20); seed++, n++)
+		REQUIRE(run_seed(seed) == run_seed(seed), "two runs of it differ");
 }
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_spine__every_record_has_exactly_one_fate_under_any_faults),
+		cmocka_unit_test(test_spine__a_seed_tells_the_same_story_each_time),
 	};
 	one_seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
 	verbose = one_seed != 0;
