@@ -11,7 +11,7 @@
 #include "base/log.h"
 
 /* What must be the same when a run goes on: the pipeline, how records are read and cut, what is written. Not: workers, progress, part size. */
-static uint64_t fingerprint(const struct df_run_options *o, const struct df_dataset *d)
+uint64_t df_outputs_fingerprint(const struct df_run_options *o, uint64_t dataset)
 {
 	struct df_buf b;
 	df_buf_init(&b, 1U << 24);
@@ -20,7 +20,7 @@ static uint64_t fingerprint(const struct df_run_options *o, const struct df_data
 	(void)df_buf_addf(&b, "%llu %llu %lld %lld %.17g %lld %d %d %d", (unsigned long long)o->max_record,
 			  (unsigned long long)o->cell_size, (long long)o->limit, (long long)o->skip, o->sample,
 			  (long long)o->sample_seed, o->output_format, o->dtype, o->zstd > 0);
-	uint64_t h = df_hash64_seed(b.p, b.n, d->fingerprint);
+	uint64_t h = df_hash64_seed(b.p, b.n, dataset);
 	df_buf_release(&b);
 	return h;
 }
@@ -78,7 +78,7 @@ static enum df_err open_parts(struct df_outputs *o, const struct df_run_options 
 	if (o->recovered.lost.code != DF_OK)
 		df_warn("%s: stepped back to the commit before; %llu cells are done again", o->recovered.lost.msg,
 			(unsigned long long)o->recovered.lost_cells);
-	return DF_OK;
+	return o->is_dir ? df_outputs_list_inputs(o, d, fail) : DF_OK;
 }
 
 enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *r, const struct df_dataset *d,
@@ -86,7 +86,7 @@ enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *r
 {
 	*o = (struct df_outputs){.open = true, .dir_fd = -1, .rejects_fd = -1};
 	df_arena_init(&o->arena, (size_t)8 << 30, 0);
-	o->fingerprint = fingerprint(r, d);
+	o->fingerprint = df_outputs_fingerprint(r, d->fingerprint);
 	o->started_wall_ns = df_clock_real.wall_ns(NULL);
 	return open_parts(o, r, d, fail);
 }

@@ -24,6 +24,8 @@ struct df_outputs {
 	struct df_recovered recovered;
 	struct df_arena arena;
 	uint64_t fingerprint;
+	bool has_inputs;               /* the list of inputs is written */
+	const uint64_t *sum;           /* --paranoid: of each input's content */
 	uint64_t started_wall_ns;      /* of this epoch */
 	double elapsed_before;         /* seconds that earlier epochs ran */
 	struct df_run_summary summary; /* what run.json says of the request; memory in arena */
@@ -34,6 +36,11 @@ enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *o
 /* The run directory's part (outputs_dir.c): create or lock it, compare it with this run. */
 enum df_err df_outputs_open_dir(struct df_outputs *o, const struct df_run_options *options,
 				const struct df_dataset *dataset, struct df_fail *fail) DF_MUST_CHECK;
+/* Keep the list of inputs, once the journal is there and before anything is committed; nothing when it is kept already. */
+enum df_err df_outputs_list_inputs(struct df_outputs *o, const struct df_dataset *dataset,
+				   struct df_fail *fail) DF_MUST_CHECK;
+/* Of what must be the same when a run goes on; `dataset`: the fingerprint of the inputs. */
+uint64_t df_outputs_fingerprint(const struct df_run_options *options, uint64_t dataset);
 void df_outputs_close_dir(struct df_outputs *o);
 void df_outputs_close(struct df_outputs *o); /* accepts a zeroed struct */
 

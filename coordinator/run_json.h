@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * run_json: `run.json`, what a run is and how it went, for people, scripts and the next run in the same directory.
+ * run_json: `run.json`, what a run is and how it went, for people, scripts and the next run in the same directory (run_diff.h compares).
  *
  * Written when a run starts (state "running") and when it ends; always whole (df_io_replace_file). Readers must ignore keys that they
  * do not know. Numbers up to 2^64-1 are written as integers; hashes, fingerprints and run ids as 16 hexadecimal digits. Counts come
@@ -62,8 +62,5 @@ enum df_err df_run_json_write(const struct df_io *io, int dirfd, const struct df
 /* All but counters, processes and parts, which stay empty. DF_ERR_NOT_FOUND when there is none. */
 enum df_err df_run_json_read(const struct df_io *io, int dirfd, struct df_arena *arena,
 			     struct df_run_summary *ret_summary, struct df_fail *fail) DF_MUST_CHECK;
-/* Is the run that is asked for the run that is there? DF_ERR_CHANGED says what differs, old and new. */
-enum df_err df_run_json_compare(const struct df_run_summary *there, const struct df_run_summary *asked,
-				struct df_fail *fail) DF_MUST_CHECK;
 
 #endif

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "coordinator/run_diff.h"
 #include "coordinator/run_json.h"
 #include "coordinator/rundir.h"
 
@@ -199,6 +200,41 @@ static void test_run_json__says_what_was_run_and_how_it_went(void **state)
 	df_buf_release(&b);
 }
 
+static void expect_difference(const struct df_run_summary *there, const struct df_run_summary *asked, const char *want,
+			      const char *want_what)
+{
+	struct df_buf lines, what;
+	df_buf_init(&lines, 1 << 20);
+	df_buf_init(&what, 1 << 20);
+	assert_int_equal(df_run_diff(there, asked, &lines, &what), *want == '\0');
+	assert_int_equal(df_buf_addc(&lines, '\0'), DF_OK);
+	assert_int_equal(df_buf_addc(&what, '\0'), DF_OK);
+	assert_string_equal(lines.p, want);
+	assert_string_equal(what.p, want_what);
+	df_buf_release(&lines);
+	df_buf_release(&what);
+}
+
+static void test_run_diff__of_long_pipelines_shows_what_lies_around_the_first_difference(void **state)
+{
+	(void)state;
+	char was[3000], is[3000];
+	memset(was, 'a', sizeof(was));
+	memcpy(was + 1900, "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9", 12);
+	memcpy(is, was, sizeof(is));
+	is[1961] = 'B';
+	struct df_run_summary there = {.pipeline = {was, sizeof(was)}}, asked = {.pipeline = {is, sizeof(is)}};
+	struct df_buf lines, what;
+	df_buf_init(&lines, 1 << 20);
+	df_buf_init(&what, 1 << 20);
+	assert_false(df_run_diff(&there, &asked, &lines, &what));
+	assert_in_range(lines.n, 400, 700);
+	assert_int_equal(df_str_utf8_prefix(df_buf_str(&lines)), lines.n);
+	assert_non_null(memchr(lines.p, 'B', lines.n));
+	df_buf_release(&lines);
+	df_buf_release(&what);
+}
+
 static void test_run_json__reads_back_what_a_resume_compares(void **state)
 {
 	(void)state;
@@ -215,21 +251,19 @@ static void test_run_json__reads_back_what_a_resume_compares(void **state)
 		    there.started_wall_ns == s.started_wall_ns);
 	assert_true(there.epoch == 2 && there.elapsed_seconds == 0.876 && there.cell_bytes == 16384);
 	assert_true(df_str_is(there.version, DF_VERSION) && df_str_is(there.state, "finished"));
-	assert_int_equal(df_run_json_compare(&there, &s, &fail), DF_OK);
-	s.fingerprint++;
-	assert_int_equal(df_run_json_compare(&there, &s, &fail), DF_ERR_CHANGED);
-	assert_non_null(strstr(fail.msg, "2 sources with 12345 bytes, now 2 with 12345 (names"));
+	expect_difference(&there, &s, "", "");
 	struct df_run_option option[] = {{DF_STR("max_record"), DF_STR("99")}, s.option[1]};
 	s.option = option;
-	assert_int_equal(df_run_json_compare(&there, &s, &fail), DF_ERR_CHANGED);
-	assert_non_null(strstr(fail.msg, "had max_record '8388608', now '99'"));
+	expect_difference(&there, &s, "max_record: was '8388608', now '99'\n", "option max_record");
 	s.option = &there.option[1];
 	s.n_option = 1;
-	assert_int_equal(df_run_json_compare(&there, &s, &fail), DF_ERR_CHANGED);
-	assert_non_null(strstr(fail.msg, "had max_record '8388608', now it is not set"));
+	expect_difference(&there, &s, "max_record: was '8388608', now not set\n", "option max_record");
 	s.pipeline = DF_STR("strip");
-	assert_int_equal(df_run_json_compare(&there, &s, &fail), DF_ERR_CHANGED);
-	assert_non_null(strstr(fail.msg, "it was 'strip | clean min_chars=20', now 'strip'"));
+	s.cell_bytes = 5;
+	expect_difference(&there, &s,
+			  "pipeline: was 'strip | clean min_chars=20'\npipeline: now 'strip'\n"
+			  "max_record: was '8388608', now not set\ncell_size: was '16384', now '5'\n",
+			  "pipeline and 2 options");
 	df_arena_release(&arena);
 	(void)close(fd);
 }
@@ -275,6 +309,7 @@ int main(void)
 		TEST(test_rundir__a_forced_restart_puts_the_earlier_run_aside),
 		TEST(test_run_json__says_what_was_run_and_how_it_went),
 		TEST(test_run_json__reads_back_what_a_resume_compares),
+		TEST(test_run_diff__of_long_pipelines_shows_what_lies_around_the_first_difference),
 		TEST(test_run_json__of_another_version_or_make_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
