@@ -20,6 +20,8 @@
 #define DF_LEASE_SEGMENTS_MAX                                                                                          \
 	400               /* pieces of different sources in one lease: with paths of 4 KB each they fit a header */
 #define DF_LANE_CREDITS 2 /* leases a lane may hold */
+#define DF_LANE_REDO_CREDITS 2 /* and above them, of work that was lost with another lane */
+#define DF_SUSPECT_KILLS 2     /* by strangers over the same cells, before these run alone */
 #define DF_STRIKES_MAX 3  /* deaths of a record that is alone before it is poisoned */
 #define DF_POISON_PER_LEASE 4096 /* and of a run: beyond it the pipeline is at fault, not the records */
 #define DF_CRASHES_MAX 10        /* of workers over one cell, outside of documents, before the run gives up */
@@ -48,7 +50,7 @@
 #define DF_INFO_CELLS_MAX                                                                                              \
 	1024 /* cells over which what readers said is added up: the precision with which a change is placed */
 #define DF_RESULT_HWM 4        /* messages queued per worker to the sink, on each side */
-#define DF_LANE_HWM (4 * DF_LANE_CREDITS + 64)
+#define DF_LANE_HWM (4 * (DF_LANE_CREDITS + DF_LANE_REDO_CREDITS) + 64)
 #define DF_READER_CREDIT_BYTES (2U << 20) /* a reader may have this much unread at the coordinator */
 #define DF_READER_TOTAL_BYTES (8U << 20)  /* cells from readers held by the coordinator, all readers */
 
@@ -70,6 +72,7 @@
 #define DF_DOC_TIMEOUT_DEFAULT "60s" /* user: --doc-timeout */
 #define DF_MAX_ERRORS_SAMPLE 1000    /* documents before a percentage of errors means anything */
 #define DF_RESPAWNS_MAX 3            /* lives of a coordinator without progress, before its guard gives up */
+#define DF_GUARD_PATIENCE_MS 5000    /* for a coordinator that was asked to stop a second time */
 #define DF_SPAWN_BACKOFF_MS 10       /* after a process that died without finishing anything; doubles up to ... */
 #define DF_SPAWN_BACKOFF_MAX_MS 1000
 #define DF_STALE_DIRS_MAX 64    /* folders of sockets that a start removes after runs that were killed ... */
@@ -86,6 +89,7 @@
 #define DF_COORDINATOR_BYTES_MAX (512U << 20)
 #define DF_CHILD_BYTES_MIN (16U << 20) /* a child's share of --mem-limit must not be less */
 #define DF_SPAWN_FAILURES_MAX 5 /* deaths in a row without a finished lease before the run gives up */
+#define DF_READ_PATHS_MAX 64    /* files and folders that a child may read, by name; beyond it their folders' folders */
 #define DF_STDIN_SILENCE_MS 10  /* a partial cell of stdin is flushed after this silence */
 #define DF_IPC_PATH_MAX 107
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* cmd_run: `docflume run`: a checked request, and then either the coordinator or, with --dry-run, a plan on stdout. */
+/* cmd_run: `docflume run`: a checked request, and then either the guard with its coordinator or, with --dry-run, a plan on stdout. */
 #include "cli/commands.h"
 
 #include <stdio.h>
@@ -8,9 +8,9 @@
 
 #include "base/log.h"
 #include "cli/dry_run.h"
+#include "cli/guard.h"
 #include "cli/run_rows.h"
 #include "worker/model/modeldir.h"
-#include "coordinator/run.h"
 
 #define ARENA_BYTES ((size_t)64 << 20)
 
@@ -49,7 +49,7 @@ static int run(const struct df_run_request *r)
 	if (found != DF_OK)
 		return df_cli_fail("run", found, &no_model);
 	if (!r->run.dry_run)
-		return df_coordinator_run(&r->run);
+		return df_guard_run(&r->run);
 	struct df_buf text;
 	struct df_fail fail = {.msg = ""};
 	df_buf_init(&text, (size_t)1 << 30);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/exit.h"
 #include "base/log.h"
+#include "coordinator/ending.h"
 #include "coordinator/progress.h"
 
 static uint64_t total(const struct df_map *totals, const char *name)
@@ -144,6 +145,12 @@ static const char *state_word(enum df_outcome outcome)
 	return outcome == DF_OUTCOME_DONE ? "finished" : outcome == DF_OUTCOME_STOPPED ? "stopped" : "failed";
 }
 
+/* `docflume run ... | head`: the reader has what it wanted, and does not want to hear more. */
+static bool reader_has_gone(const struct df_report *r)
+{
+	return r->outcome == DF_OUTCOME_FAILED && r->fail && r->fail->code == DF_ERR_CLOSED;
+}
+
 static int exit_code(const struct df_report *r)
 {
 	switch (r->outcome) {
@@ -152,7 +159,7 @@ static int exit_code(const struct df_report *r)
 	case DF_OUTCOME_STOPPED:
 		return DF_EXIT_STOPPED;
 	default:
-		return r->fail && r->fail->code == DF_ERR_CLOSED ? DF_EXIT_OK : DF_EXIT_FATAL;
+		return reader_has_gone(r) ? DF_EXIT_OK : DF_EXIT_FATAL;
 	}
 }
 
@@ -168,11 +175,13 @@ int df_report(const struct df_report *r)
 {
 	int code = exit_code(r);
 	struct df_fail fail = {0};
-	if (r->outcome == DF_OUTCOME_FAILED && r->fail && r->fail->code == DF_ERR_CLOSED)
-		df_info("the reader of stdout has gone; stopped");
+	char z[32];
+	if (reader_has_gone(r))
+		df_info("the reader of stdout has gone; stopped after %s rows",
+			df_human_count(total(r->totals, "rows"), z));
 	else if (r->outcome == DF_OUTCOME_FAILED && r->fail)
 		df_error("%s", r->fail->msg);
-	if (r->totals) {
+	if (r->totals && !reader_has_gone(r)) {
 		closing_lines(r);
 		if (!counts_add_up(r))
 			code = DF_EXIT_FATAL;
@@ -187,14 +196,22 @@ int df_report(const struct df_report *r)
 	return code;
 }
 
-int df_report_finished(struct df_outputs *o)
+int df_report_finished(struct df_outputs *o, const struct df_run_options *options)
 {
-	uint64_t rejected = 0;
+	struct df_error_counts c = {0};
+	struct df_fail fail = {0};
 	for (size_t i = 0; i < o->recovered.n_counter; i++)
 		if (df_str_is(o->recovered.counter[i].name, "rejected"))
-			rejected = o->recovered.counter[i].value;
+			c.rejected = o->recovered.counter[i].value;
+		else if (df_str_is(o->recovered.counter[i].name, "in"))
+			c.in = o->recovered.counter[i].value;
 	for (size_t i = 0; i < o->recovered.n_source; i++)
-		rejected += o->recovered.source[i].err != DF_OK;
+		c.source_errors += o->recovered.source[i].err != DF_OK;
 	df_info("this run is complete already; nothing to do");
-	return rejected ? DF_EXIT_REJECTS : DF_EXIT_OK;
+	if (options->max_errors.n && df_errors_exceed(options, &c, true)) {
+		(void)df_errors_tell(options, &c, NULL, &fail);
+		df_error("%s", fail.msg);
+		return DF_EXIT_FATAL;
+	}
+	return c.rejected || c.source_errors ? DF_EXIT_REJECTS : DF_EXIT_OK;
 }

@@ -30,7 +30,7 @@ struct df_report {
 int df_report(const struct df_report *report);
 /* Write run.json of a run directory with the state of the run now ("running" before it begins). */
 enum df_err df_report_json(const struct df_report *report, const char *state, struct df_fail *fail) DF_MUST_CHECK;
-/* The run directory holds a complete run already. */
-int df_report_finished(struct df_outputs *outputs);
+/* The run directory holds a complete run already. The exit code: as when it became so, or 1 when it has more errors than are allowed now. */
+int df_report_finished(struct df_outputs *outputs, const struct df_run_options *options);
 
 #endif

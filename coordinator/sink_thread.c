@@ -21,14 +21,18 @@ struct df_sink_thread {
 	struct df_store *store;
 	struct df_socket *results;
 	struct df_queue *orders, *events;
-	atomic_bool quit;
-	int ended_fd; /* raised when the thread leaves */
+	struct df_life *life;
+	atomic_bool quit, over;
+	atomic_uint_fast64_t busy_since_ns; /* 0: it waits */
+	int ended_fd;                       /* raised when the thread leaves */
 	bool running;
 };
 
 static void emit(void *self, struct df_event *event)
 {
 	struct df_sink_thread *t = self;
+	if (event->type == DF_EVENT_FINISHED || event->type == DF_EVENT_FATAL)
+		atomic_store(&t->over, true);
 	df_queue_put(t->events, event);
 }
 
@@ -53,6 +57,20 @@ static bool drain_messages(struct df_sink_thread *t, struct df_frames *frames)
 	return false;
 }
 
+static uint64_t total(const struct df_map *totals, struct df_str name)
+{
+	const uint64_t *v = df_map_get(totals, name);
+	return v ? *v : 0;
+}
+
+/* For the guard, should this process be killed: what the output has been given. */
+static void note_written(const struct df_sink_thread *t)
+{
+	const struct df_map *totals = df_sink_totals(t->sink);
+	atomic_store(&t->life->n_document, total(totals, DF_STR("in")));
+	atomic_store(&t->life->n_row, total(totals, DF_STR("rows")));
+}
+
 static int timeout_ms(const struct df_sink_thread *t, uint64_t now)
 {
 	uint64_t deadline = df_sink_deadline(t->sink);
@@ -75,14 +93,18 @@ static void *run(void *self)
 		uint64_t now = df_clock_mono(&df_clock_real);
 		bool over = df_sink_over(t->sink);
 		size_t n = over ? 1 : w[2].fd >= 0 ? 3 : 2;
-		if (df_wait(w, n, empty || over ? timeout_ms(t, now) : 0) != DF_OK)
+		atomic_store(&t->busy_since_ns, 0);
+		if (df_wait(w, n, empty || over ? timeout_ms(t, now) : 0) != DF_OK) /* at most 200 ms */
 			break;
+		atomic_store(&t->busy_since_ns, df_clock_mono(&df_clock_real));
 		drain_orders(t);
 		empty = over || drain_messages(t, &frames);
 		if (empty)
 			df_sink_on_empty(t->sink);
 		df_sink_tick(t->sink, df_clock_mono(&df_clock_real));
+		note_written(t);
 	}
+	atomic_store(&t->busy_since_ns, 0);
 	df_frames_free(&frames);
 	(void)eventfd_write(t->ended_fd, 1); /* cannot fail: the counter is far from its end */
 	return NULL;
@@ -90,7 +112,8 @@ static void *run(void *self)
 
 enum df_err df_sink_thread_start(const struct df_sink_config *config, const uint64_t *n_cell, uint32_t n_source,
 				 const struct df_recovered *recovered, struct df_socket *results,
-				 struct df_queue *events, struct df_sink_thread **ret_thread, struct df_fail *fail)
+				 struct df_queue *events, struct df_life *life, struct df_sink_thread **ret_thread,
+				 struct df_fail *fail)
 {
 	struct df_sink_thread *t = calloc(1, sizeof(*t));
 	if (!t)
@@ -101,6 +124,7 @@ enum df_err df_sink_thread_start(const struct df_sink_config *config, const uint
 	t->store = config->store;
 	t->results = results;
 	t->events = events;
+	t->life = life;
 	t->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	enum df_err err = t->ended_fd < 0 ? DF_ERR_LIMIT : df_queue_create(sizeof(struct df_order), &t->orders);
 	if (err == DF_OK)
@@ -122,6 +146,16 @@ void df_sink_thread_order(struct df_sink_thread *t, const struct df_order *order
 	df_queue_put(t->orders, order);
 }
 
+uint64_t df_sink_thread_busy_since(const struct df_sink_thread *t)
+{
+	return atomic_load(&t->busy_since_ns);
+}
+
+bool df_sink_thread_over(const struct df_sink_thread *t)
+{
+	return atomic_load(&t->over);
+}
+
 bool df_sink_thread_join(struct df_sink_thread *t, int timeout_ms)
 {
 	static const struct df_order nudge = {.type = DF_ORDER_HELLO}; /* of no lane: only wakes the thread */
@@ -133,13 +167,10 @@ bool df_sink_thread_join(struct df_sink_thread *t, int timeout_ms)
 	df_queue_put(t->orders, &nudge);
 	while (!ended.ready) {
 		uint64_t now = df_clock_mono(&df_clock_real);
-		if (timeout_ms >= 0 && now >= deadline)
+		if (now >= deadline || df_wait(&ended, 1, (int)((deadline - now + DF_MS - 1) / DF_MS)) != DF_OK)
 			return false;
-		int left_ms = timeout_ms < 0 ? -1 : (int)((deadline - now + DF_MS - 1) / DF_MS);
-		if (df_wait(&ended, 1, left_ms) != DF_OK)
-			break;
 	}
-	(void)pthread_join(t->thread, NULL);
+	(void)pthread_join(t->thread, NULL); /* it has left its loop: this waits for its last instructions */
 	t->running = false;
 	df_socket_close(&t->results);
 	return true;
@@ -156,7 +187,7 @@ void df_sink_thread_destroy(struct df_sink_thread **thread)
 	struct df_order order;
 	if (!t)
 		return;
-	(void)df_sink_thread_join(t, -1);
+	DF_ASSERT(!t->running);
 	while (t->orders && df_queue_take(t->orders, &order))
 		free((char *)(uintptr_t)order.source.message.p);
 	df_sink_destroy(&t->sink);

@@ -2,33 +2,15 @@
 /* wire: a private directory of socket files, and a small table from lane to socket. */
 #include "coordinator/wire.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "base/array.h"
 #include "base/limits.h"
 
-static enum df_err make_dir(struct df_wire *w, struct df_fail *fail)
-{
-	const char *base[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
-	for (size_t i = 0; i < 3; i++) {
-		/* the longest name below it is "lane-" and 20 digits, and must fit into a socket's address */
-		if (!base[i] || base[i][0] != '/' || strlen(base[i]) > sizeof(w->dir) - 20)
-			continue;
-		(void)snprintf(w->dir, sizeof(w->dir), "%s/docflume-XXXXXX", base[i]);
-		if (mkdtemp(w->dir)) /* mode 0700 */
-			return DF_OK;
-	}
-	w->dir[0] = '\0';
-	return df_fail_errno(fail, "cannot make a private folder for sockets in XDG_RUNTIME_DIR, TMPDIR or /tmp");
-}
-
 const char *df_wire_endpoint(const struct df_wire *w, const char *name, char out[128])
 {
-	(void)snprintf(out, 128, "ipc://%s/%s", w->dir, name);
+	(void)snprintf(out, 128, "ipc://%s/%s", w->dir.path, name);
 	return out;
 }
 
@@ -39,11 +21,11 @@ static enum df_err listen_on(struct df_wire *w, const char *name, enum df_socket
 	return df_socket_listen(w->link, kind, df_wire_endpoint(w, name, endpoint), hwm, ret_socket, fail);
 }
 
-enum df_err df_wire_open(struct df_wire *w, uint32_t n_lane_max, struct df_fail *fail)
+enum df_err df_wire_open(struct df_wire *w, uint32_t n_lane_max, struct df_life *life, struct df_fail *fail)
 {
 	*w = (struct df_wire){0};
 	df_buf_init(&w->header, DF_HEADER_BYTES_MAX);
-	enum df_err err = make_dir(w, fail);
+	enum df_err err = df_socket_dir_make(life, &w->dir, fail);
 	if (err == DF_OK)
 		err = df_link_open((int)n_lane_max * 2 + 64, &w->link, fail);
 	if (err == DF_OK)
@@ -59,23 +41,9 @@ enum df_err df_wire_open(struct df_wire *w, uint32_t n_lane_max, struct df_fail 
 	return err;
 }
 
-static void remove_dir(const char *path)
-{
-	DIR *dir = opendir(path);
-	if (!dir)
-		return;
-	for (struct dirent *e = readdir(dir); e; e = readdir(dir))
-		if (e->d_name[0] != '.')
-			(void)unlinkat(dirfd(dir), e->d_name, 0);
-	(void)closedir(dir);
-	(void)rmdir(path);
-}
-
 void df_wire_remove_dir(struct df_wire *w)
 {
-	if (w->dir[0])
-		remove_dir(w->dir);
-	w->dir[0] = '\0';
+	df_socket_dir_remove(&w->dir);
 }
 
 void df_wire_close(struct df_wire *w)

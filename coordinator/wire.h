@@ -8,6 +8,7 @@
 #define DF_COORDINATOR_WIRE_H
 
 #include "base/buf.h"
+#include "coordinator/socket_dir.h"
 #include "proto/link.h"
 #include "proto/messages.h"
 
@@ -17,7 +18,7 @@ struct df_lane_socket {
 };
 
 struct df_wire {
-	char dir[80];
+	struct df_socket_dir dir;
 	struct df_link *link;
 	struct df_socket *control, *bulk, *notices, *results;
 	struct df_lane_socket *lane;
@@ -26,7 +27,9 @@ struct df_wire {
 	uint64_t notice_seq;
 };
 
-enum df_err df_wire_open(struct df_wire *w, uint32_t n_lane_max, struct df_fail *fail) DF_MUST_CHECK;
+/* life: learns the directory's name; may be NULL. Nothing here waits but df_wire_close, for at most 0.3 s (proto/link.h). */
+enum df_err df_wire_open(struct df_wire *w, uint32_t n_lane_max, struct df_life *life,
+			 struct df_fail *fail) DF_MUST_CHECK;
 void df_wire_close(struct df_wire *w);      /* removes the directory; accepts a zeroed struct */
 void df_wire_remove_dir(struct df_wire *w); /* for a process that ends without closing */
 
