@@ -2,44 +2,21 @@
 /*
  * control: peers come and go, leases flow, sources end.
  *
- * DESIGN. Every call ends in step(): assign sources to idle readers, give reader credits, feed workers, and see whether the run
+ * DESIGN. Every call ends in df_control_step(): assign sources to idle readers, give reader credits, feed workers, and see whether the run
  * is over. Nothing else decides. A lane's death is handled in two moves: on_exit() asks the sink to fence it; the FENCED event
  * puts its leases back and spawns a successor. Between the two the peer is FENCING and gets nothing.
  */
-#include "coordinator/control.h"
+#include "coordinator/control_core.h"
 
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/array.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "coordinator/intake.h"
-#include "coordinator/peers.h"
 
-struct df_control {
-	struct df_control_config config;
-	struct df_dispatch *dispatch;
-	struct df_intake *intake;
-	struct df_peers peers;
-	uint32_t next_lane;
-	uint32_t barren; /* workers that died in a row without finishing a lease */
-	bool stopping, finishing, sink_over;
-	bool complete; /* the sink was told so */
-	uint64_t stop_deadline_ns;
-	uint64_t tick_ns; /* the last tick; 0: none yet */
-	enum df_outcome outcome;
-	struct df_fail fail;
-	struct df_control_stats stats;
-	struct df_arena scratch;
-	bool retry_soon;                 /* a send met a full or unconnected lane */
-	struct df_source_state *closing; /* plain sources that failed while leases still have cells of them */
-	size_t n_closing, cap_closing;
-};
-
-static void fail_run(struct df_control *c, const struct df_fail *fail)
+void df_control_fail_run(struct df_control *c, const struct df_fail *fail)
 {
 	if (c->outcome != DF_OUTCOME_RUNNING)
 		return;
@@ -47,13 +24,13 @@ static void fail_run(struct df_control *c, const struct df_fail *fail)
 	c->fail = *fail;
 }
 
-static bool check(struct df_control *c, enum df_err err, const char *what)
+bool df_control_check(struct df_control *c, enum df_err err, const char *what)
 {
 	struct df_fail fail;
 	if (err == DF_OK)
 		return true;
 	(void)df_fail(&fail, err, "the coordinator cannot %s: %s", what, df_err_name(err));
-	fail_run(c, &fail);
+	df_control_fail_run(c, &fail);
 	return false;
 }
 
@@ -74,6 +51,7 @@ enum df_err df_control_create(const struct df_control_config *config, const stru
 		.credits = DF_LANE_CREDITS,
 		.window_bytes = config->ordered ? DF_ORDER_WINDOW_BYTES : 0,
 		.n_lane_hint = config->n_worker,
+		.tail_redo = config->tail_redo,
 	};
 	enum df_err err = df_dispatch_create(&d, &c->dispatch);
 	if (err == DF_OK)
@@ -86,6 +64,8 @@ enum df_err df_control_create(const struct df_control_config *config, const stru
 	for (uint32_t i = 0; i < config->grid->n_source; i++)
 		if (config->grid->source[i].kind != DF_SOURCE_READER)
 			c->stats.bytes_total += config->grid->source[i].size_bytes;
+	for (size_t i = 0; i < config->dataset->n_source; i++)
+		c->has_live |= config->dataset->source[i].live;
 	if (err != DF_OK) {
 		df_control_destroy(&c);
 		return err;
@@ -102,6 +82,7 @@ void df_control_destroy(struct df_control **control)
 	df_intake_destroy(&c->intake);
 	df_dispatch_destroy(&c->dispatch);
 	df_peers_release(&c->peers);
+	free(c->respawn);
 	df_arena_release(&c->scratch);
 	for (size_t i = 0; i < c->n_closing; i++)
 		free((char *)(uintptr_t)c->closing[i].message.p);
@@ -110,40 +91,21 @@ void df_control_destroy(struct df_control **control)
 	*control = NULL;
 }
 
-static void order(struct df_control *c, struct df_order o)
+void df_control_order(struct df_control *c, struct df_order o)
 {
 	c->config.effects.order(c->config.effects.self, &o);
 }
 
-static void spawn(struct df_control *c, enum df_role role, uint64_t now_ns)
-{
-	struct df_fail fail;
-	uint64_t lane = df_lane_id(c->config.epoch, ++c->next_lane);
-	if (c->next_lane >= 1U << 20) {
-		(void)df_fail(
-			&fail, DF_ERR_LIMIT,
-			"a million workers were started in one life of the coordinator; start the same command again");
-		fail_run(c, &fail);
-		return;
-	}
-	if (!check(c, df_peers_add(&c->peers, lane, role, now_ns), "add a lane"))
-		return;
-	order(c, (struct df_order){.type = DF_ORDER_LANE, .lane = lane});
-	if (c->config.effects.spawn(c->config.effects.self, role, lane, &fail) != DF_OK)
-		fail_run(c, &fail);
-}
-
-static void step(struct df_control *c, uint64_t now_ns);
-
 void df_control_start(struct df_control *c, uint64_t now_ns)
 {
 	uint32_t n_reader = df_intake_readers_wanted(c->intake);
+	c->progress_ns = now_ns;
 	bool work = !df_dispatch_idle(c->dispatch) || n_reader;
 	for (uint32_t i = 0; i < n_reader && c->outcome == DF_OUTCOME_RUNNING; i++)
-		spawn(c, DF_ROLE_READER, now_ns);
+		df_control_spawn(c, DF_ROLE_READER, now_ns);
 	for (uint32_t i = 0; work && i < c->config.n_worker && c->outcome == DF_OUTCOME_RUNNING; i++)
-		spawn(c, DF_ROLE_WORKER, now_ns);
-	step(c, now_ns);
+		df_control_spawn(c, DF_ROLE_WORKER, now_ns);
+	df_control_step(c, now_ns);
 }
 
 /* ------------------------------------------------------------------ feeding workers */
@@ -181,12 +143,21 @@ static enum df_err send_lease(struct df_control *c, const struct df_lease *lease
 	return c->config.effects.send(c->config.effects.self, lease->lane, &msg, lease->blob, lease->n_blob);
 }
 
+static void tell_redo(const struct df_lease *l, uint64_t now_ns)
+{
+	if (l->lost_ns && df_log_on(DF_LOG_DEBUG))
+		df_debug("lease %llu, of work that was lost %.3f ms ago, goes to worker %u", (unsigned long long)l->id,
+			 (double)(now_ns - l->lost_ns) / (double)DF_MS, (unsigned)(l->lane & 0xfffff));
+}
+
 static void feed(struct df_control *c, struct df_peer *p, uint64_t now_ns)
 {
 	while (c->outcome == DF_OUTCOME_RUNNING) {
+		if (p->unsent && df_dispatch_drop_void(c->dispatch, p->lane, p->unsent->id))
+			p->unsent = NULL;
 		if (!p->unsent && !c->stopping) {
 			enum df_err err = df_dispatch_next(c->dispatch, p->lane, now_ns, &p->unsent);
-			if (err != DF_ERR_AGAIN && !check(c, err, "make a lease"))
+			if (err != DF_ERR_AGAIN && !df_control_check(c, err, "make a lease"))
 				return;
 		}
 		if (!p->unsent)
@@ -196,29 +167,30 @@ static void feed(struct df_control *c, struct df_peer *p, uint64_t now_ns)
 			c->retry_soon = true;
 			return;
 		}
-		if (!check(c, err, "send a lease"))
+		if (!df_control_check(c, err, "send a lease"))
 			return;
 		p->n_leased++;
 		c->stats.leases++;
 		c->stats.redone += (p->unsent->flags & DF_LEASE_REDO) != 0;
+		tell_redo(p->unsent, now_ns);
 		p->unsent = NULL;
 	}
 }
 
 /* ------------------------------------------------------------------ the end */
 
-static bool work_left(const struct df_control *c)
+bool df_control_work_left(const struct df_control *c)
 {
 	if (c->stopping)
 		return df_dispatch_n_leased(c->dispatch) != 0;
 	return !df_dispatch_idle(c->dispatch) || !df_intake_ended(c->intake);
 }
 
-static void finish(struct df_control *c)
+void df_control_finish(struct df_control *c)
 {
 	c->complete = df_intake_ended(c->intake) && df_dispatch_idle(c->dispatch);
 	c->finishing = true;
-	order(c, (struct df_order){.type = DF_ORDER_FINISH, .n = c->complete});
+	df_control_order(c, (struct df_order){.type = DF_ORDER_FINISH, .n = c->complete});
 }
 
 /* The sink hears of a failed source when no result with its cells can follow: from then on, in order, it passes over
@@ -230,19 +202,29 @@ static void close_sources(struct df_control *c)
 			i++;
 			continue;
 		}
-		order(c, (struct df_order){.type = DF_ORDER_SOURCE, .source = c->closing[i]});
+		df_control_order(c, (struct df_order){.type = DF_ORDER_SOURCE, .source = c->closing[i]});
 		c->closing[i] = c->closing[--c->n_closing];
 	}
+}
+
+/* Again while that gives lost work to somebody: each piece waits for the one lane that comes to it soonest. */
+static void feed_workers(struct df_control *c, uint64_t now_ns)
+{
+	uint64_t before;
+	do {
+		before = c->stats.leases;
+		for (size_t i = 0; i < c->peers.n; i++) {
+			struct df_peer *p = &c->peers.item[i];
+			if (p->state == DF_PEER_READY && p->role == DF_ROLE_WORKER)
+				feed(c, p, now_ns);
+		}
+	} while (c->stats.leases != before && df_dispatch_redo_waits(c->dispatch));
 }
 
 /* Workers before readers: with an order kept, a lease may be what passes the turn to the next reader's source. */
 static void feed_all(struct df_control *c, uint64_t now_ns)
 {
-	for (size_t i = 0; i < c->peers.n; i++) {
-		struct df_peer *p = &c->peers.item[i];
-		if (p->state == DF_PEER_READY && p->role == DF_ROLE_WORKER)
-			feed(c, p, now_ns);
-	}
+	feed_workers(c, now_ns);
 	for (size_t i = 0; i < c->peers.n && !c->stopping; i++) {
 		struct df_peer *p = &c->peers.item[i];
 		if (p->state != DF_PEER_READY || p->role != DF_ROLE_READER)
@@ -250,12 +232,12 @@ static void feed_all(struct df_control *c, uint64_t now_ns)
 		enum df_err err = df_intake_feed(c->intake, p->lane);
 		if (err == DF_ERR_AGAIN)
 			c->retry_soon = true;
-		else if (!check(c, err, "give a reader work"))
+		else if (!df_control_check(c, err, "give a reader work"))
 			return;
 	}
 }
 
-static void step(struct df_control *c, uint64_t now_ns)
+void df_control_step(struct df_control *c, uint64_t now_ns)
 {
 	struct df_fail fail = {0};
 	c->retry_soon = false;
@@ -264,36 +246,17 @@ static void step(struct df_control *c, uint64_t now_ns)
 	close_sources(c);
 	feed_all(c, now_ns);
 	if (df_intake_failed(c->intake, &fail))
-		fail_run(c, &fail);
-	if (c->outcome == DF_OUTCOME_RUNNING && (!work_left(c) || (c->stopping && now_ns >= c->stop_deadline_ns)))
-		finish(c);
-}
-
-/* Ticks come many times a second. A gap means that this process stood still (Ctrl-Z, a frozen group), and then its peers
- * mostly did so too: nobody's silence counts while nobody listened. */
-static void excuse_peers(struct df_control *c, uint64_t now_ns)
-{
-	if (c->tick_ns && now_ns > c->tick_ns + DF_SILENT_MS * DF_MS / 4)
-		for (size_t i = 0; i < c->peers.n; i++)
-			c->peers.item[i].heard_ns = now_ns;
-	c->tick_ns = now_ns;
+		df_control_fail_run(c, &fail);
+	if (c->outcome == DF_OUTCOME_RUNNING &&
+	    (!df_control_work_left(c) || (c->stopping && now_ns >= c->stop_deadline_ns)))
+		df_control_finish(c);
 }
 
 void df_control_tick(struct df_control *c, uint64_t now_ns)
 {
-	excuse_peers(c, now_ns);
-	for (size_t i = 0; i < c->peers.n; i++) {
-		struct df_peer *p = &c->peers.item[i];
-		bool silent = p->state == DF_PEER_READY && now_ns > p->heard_ns + DF_SILENT_MS * DF_MS;
-		bool late = p->state == DF_PEER_STARTING && now_ns > p->heard_ns + 6 * DF_SILENT_MS * DF_MS;
-		if (!silent && !late)
-			continue;
-		df_warn("%s %u has been silent for %d s; replacing it", df_peer_word(p->role),
-			(unsigned)(p->lane & 0xfffff), (silent ? 1 : 6) * DF_SILENT_MS / 1000);
-		p->heard_ns = now_ns;
-		c->config.effects.kill(c->config.effects.self, p->lane, SIGKILL); /* on_exit does the rest */
-	}
-	step(c, now_ns);
+	df_control_watch(c, now_ns);
+	df_control_spawn_due(c, now_ns);
+	df_control_step(c, now_ns);
 }
 
 void df_control_stop(struct df_control *c, const char *reason, uint64_t now_ns)
@@ -303,7 +266,7 @@ void df_control_stop(struct df_control *c, const char *reason, uint64_t now_ns)
 	c->stopping = true;
 	c->stop_deadline_ns = now_ns + c->config.grace_ns;
 	df_info("%s: finishing what is in work", reason);
-	step(c, now_ns);
+	df_control_step(c, now_ns);
 }
 
 /* ------------------------------------------------------------------ messages */
@@ -348,11 +311,21 @@ static void on_hello(struct df_control *c, const struct df_msg *msg, uint64_t no
 	p->peak_rss_bytes = msg->hello.peak_rss_bytes;
 	if (p->state == DF_PEER_STARTING) {
 		p->state = DF_PEER_READY;
-		if (p->role == DF_ROLE_WORKER && !check(c, df_dispatch_add_lane(c->dispatch, p->lane), "add a lane"))
+		if (p->role == DF_ROLE_WORKER &&
+		    !df_control_check(c, df_dispatch_add_lane(c->dispatch, p->lane), "add a lane"))
 			return;
 	}
 	if (p->role == DF_ROLE_WORKER && worth_telling(p, msg->hello.sent))
-		order(c, (struct df_order){.type = DF_ORDER_HELLO, .lane = p->lane, .n = msg->hello.sent});
+		df_control_order(c, (struct df_order){.type = DF_ORDER_HELLO, .lane = p->lane, .n = msg->hello.sent});
+}
+
+static void on_cells(struct df_control *c, const struct df_msg *msg, struct df_frames *frames, uint64_t now_ns)
+{
+	struct df_peer *p = df_peers_find(&c->peers, msg->lane);
+	if (p)
+		p->n_finished++;
+	c->progress_ns = now_ns;
+	(void)df_control_check(c, df_intake_on_message(c->intake, msg, frames), "take a reader's cells");
 }
 
 void df_control_on_message(struct df_control *c, struct df_frames *frames, uint64_t now_ns)
@@ -367,105 +340,10 @@ void df_control_on_message(struct df_control *c, struct df_frames *frames, uint6
 	if (msg.type == DF_MSG_HELLO)
 		on_hello(c, &msg, now_ns);
 	else if (msg.type == DF_MSG_CELLS || msg.type == DF_MSG_SOURCE_END)
-		check(c, df_intake_on_message(c->intake, &msg, frames), "take a reader's cells");
+		on_cells(c, &msg, frames, now_ns);
 	else
 		c->stats.stale++;
-	step(c, now_ns);
-}
-
-/* ------------------------------------------------------------------ deaths */
-
-static const char *how(int exit_code, int sig, char *z, size_t n)
-{
-	if (sig)
-		(void)snprintf(z, n, "was ended by signal %d (%s)", sig, strsignal(sig));
-	else
-		(void)snprintf(z, n, "exited with code %d", exit_code);
-	return z;
-}
-
-void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int sig, const struct df_blame *blame,
-			uint64_t now_ns)
-{
-	char z[96];
-	struct df_peer *p = df_peers_find(&c->peers, lane);
-	if (!p || p->state == DF_PEER_FENCING)
-		return;
-	c->stats.deaths++;
-	p->state = DF_PEER_FENCING;
-	p->blame = *blame;
-	p->unsent = NULL;
-	p->exit_code = exit_code;
-	if (!c->finishing && c->outcome == DF_OUTCOME_RUNNING)
-		df_warn("%s %u %s; what it held is done again", df_peer_word(p->role), (unsigned)(lane & 0xfffff),
-			how(exit_code, sig, z, sizeof(z)));
-	/* deaths over a document end in strikes, those over a source in a source error; only others are barren */
-	if (p->n_finished)
-		c->barren = 0;
-	else if (!blame->computing && !df_intake_reading(c->intake, lane))
-		c->barren++;
-	c->config.effects.close_lane(c->config.effects.self, lane);
-	order(c, (struct df_order){.type = DF_ORDER_FENCE, .lane = lane});
-	step(c, now_ns);
-}
-
-static void give_up_if_barren(struct df_control *c, const struct df_peer *p)
-{
-	struct df_fail fail;
-	if (c->barren < DF_SPAWN_FAILURES_MAX + c->config.n_worker)
-		return;
-	(void)df_fail(&fail, DF_ERR_CHILD,
-		      "%u %s processes in a row died before they finished anything (the last exit code was %d); see "
-		      "the messages above",
-		      c->barren, df_peer_word(p->role), p->exit_code);
-	fail_run(c, &fail);
-}
-
-/* Crashes that strikes cannot end: too many records, or none in particular. */
-static void give_up_if_hopeless(struct df_control *c)
-{
-	struct df_fail fail;
-	if (df_dispatch_n_poison(c->dispatch) >= DF_POISON_PER_LEASE)
-		(void)df_fail(&fail, DF_ERR_CHILD,
-			      "%zu records each ended %d workers; the pipeline itself must be at fault",
-			      df_dispatch_n_poison(c->dispatch), DF_STRIKES_MAX);
-	else if (df_dispatch_crashes(c->dispatch) >= DF_CRASHES_MAX)
-		(void)df_fail(
-			&fail, DF_ERR_CHILD,
-			"%d workers crashed over the same cells while reading or sending them; see the messages above",
-			DF_CRASHES_MAX);
-	else
-		return;
-	fail_run(c, &fail);
-}
-
-static void on_fenced(struct df_control *c, uint64_t lane, uint64_t now_ns)
-{
-	struct df_peer *p = df_peers_find(&c->peers, lane);
-	if (!p)
-		return;
-	struct df_peer gone = *p;
-	df_peers_remove(&c->peers, lane);
-	if (gone.role == DF_ROLE_WORKER) {
-		struct df_strike strike;
-		if (!check(c, df_dispatch_retire(c->dispatch, lane, &gone.blame, &strike), "take back leases"))
-			return;
-		if (strike.n)
-			order(c, (struct df_order){.type = DF_ORDER_STRIKE, .strike = strike});
-		if (strike.n >= DF_STRIKES_MAX) {
-			c->stats.poisoned++;
-			df_warn("the record at byte %llu of '%s' ended %d workers; it will be rejected",
-				(unsigned long long)strike.record.offset,
-				c->config.dataset->source[strike.record.source].name, DF_STRIKES_MAX);
-		}
-	} else {
-		df_intake_reader_died(c->intake, lane);
-	}
-	give_up_if_barren(c, &gone);
-	give_up_if_hopeless(c);
-	bool needed = gone.role == DF_ROLE_WORKER ? work_left(c) : df_intake_readers_wanted(c->intake) > 0;
-	if (needed && !c->stopping && !c->finishing && c->outcome == DF_OUTCOME_RUNNING)
-		spawn(c, gone.role, now_ns);
+	df_control_step(c, now_ns);
 }
 
 /* ------------------------------------------------------------------ the sink's events */
@@ -482,8 +360,9 @@ static void fail_source(struct df_control *c, uint32_t source, enum df_err err, 
 	c->stats.source_errors++;
 	df_grid_fail(g, source);
 	df_dispatch_drop_source(c->dispatch, source);
-	if (!check(c, df_array_room((void **)&c->closing, c->n_closing, &c->cap_closing, sizeof(*c->closing)),
-		   "close an input"))
+	if (!df_control_check(c,
+			      df_array_room((void **)&c->closing, c->n_closing, &c->cap_closing, sizeof(*c->closing)),
+			      "close an input"))
 		return;
 	struct df_source_state state = {
 		source, true, err, g->source[source].n_cell, {df_str_dup(df_str_from(why)), strlen(why)}};
@@ -496,17 +375,19 @@ static void on_failed(struct df_control *c, const struct df_event *e)
 	uint32_t attempts = 0;
 	const char *why = e->message ? e->message : df_err_name(e->err);
 	struct df_grid *g = c->config.grid;
+	if (df_dispatch_drop_void(c->dispatch, e->lane, e->lease))
+		return; /* its twin read it well */
 	bool of_source =
 		is_source_error(e->err) && e->source < g->n_source && g->source[e->source].kind != DF_SOURCE_READER;
 	if (of_source && !g->source[e->source].failed)
 		fail_source(c, e->source, e->err, why);
 	enum df_err err = df_dispatch_failed(c->dispatch, e->lane, e->lease, !of_source, &attempts);
-	if (err == DF_ERR_NOT_FOUND || !check(c, err, "take back a lease"))
+	if (err == DF_ERR_NOT_FOUND || !df_control_check(c, err, "take back a lease"))
 		return;
 	if (of_source || attempts < DF_STRIKES_MAX)
 		return;
 	(void)df_fail(&fail, e->err, "%s", why);
-	fail_run(c, &fail);
+	df_control_fail_run(c, &fail);
 }
 
 static void on_seen(struct df_control *c, const struct df_event *e)
@@ -516,7 +397,7 @@ static void on_seen(struct df_control *c, const struct df_event *e)
 	df_dispatch_seen(c->dispatch, e->lane, e->lease, e->busy_ns);
 	if (p)
 		p->n_finished++;
-	c->barren = 0;
+	c->fruitless = c->barren = c->barren_exits = 0;
 	t->in += e->tally.in;
 	t->out += e->tally.out;
 	t->filtered += e->tally.filtered;
@@ -535,16 +416,32 @@ static void on_finished(struct df_control *c)
 	if (c->complete ? !df_grid_complete(c->config.grid) : !c->stopping) {
 		(void)df_fail(&fail, DF_ERR_BUG, "the run ended although %u inputs have cells without a fate",
 			      c->config.grid->n_unfinished);
-		fail_run(c, &fail);
+		df_control_fail_run(c, &fail);
 		return;
 	}
 	c->outcome = c->complete ? DF_OUTCOME_DONE : DF_OUTCOME_STOPPED;
+}
+
+static void end_gap(struct df_control *c, uint64_t lane, uint64_t now_ns)
+{
+	struct df_peer *p = df_peers_find(&c->peers, lane);
+	if (!p || p->state == DF_PEER_FENCING)
+		return;
+	df_warn("results of worker %u were lost; replacing it", (unsigned)(lane & 0xfffff));
+	df_control_condemn(c, p, NULL, DF_CAUSE_STRANGER, 0, now_ns);
+}
+
+static bool is_progress(enum df_event_type type)
+{
+	return type == DF_EVENT_SEEN || type == DF_EVENT_DONE || type == DF_EVENT_WRITTEN;
 }
 
 void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_ns)
 {
 	struct df_fail fail;
 	df_dispatch_set_held(c->dispatch, e->held_bytes);
+	if (is_progress(e->type))
+		c->progress_ns = now_ns;
 	switch (e->type) {
 	case DF_EVENT_SEEN:
 		on_seen(c, e);
@@ -553,22 +450,21 @@ void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_
 		on_failed(c, e);
 		break;
 	case DF_EVENT_FENCED:
-		on_fenced(c, e->lane, now_ns);
+		df_control_on_fenced(c, e->lane, now_ns);
 		break;
 	case DF_EVENT_GAP:
-		df_warn("results of worker %u were lost; replacing it", (unsigned)(e->lane & 0xfffff));
-		c->config.effects.kill(c->config.effects.self, e->lane, SIGKILL);
+		end_gap(c, e->lane, now_ns);
 		break;
 	case DF_EVENT_WRITTEN:
 		df_dispatch_written(c->dispatch, e->cells);
 		break;
 	case DF_EVENT_DONE:
-		check(c, df_grid_mark_done(c->config.grid, e->cells), "mark cells as done");
+		(void)df_control_check(c, df_grid_mark_done(c->config.grid, e->cells), "mark cells as done");
 		c->stats.cells_done += e->cells.n;
 		break;
 	case DF_EVENT_FATAL:
 		(void)df_fail(&fail, e->err, "%s", e->message ? e->message : df_err_name(e->err));
-		fail_run(c, &fail);
+		df_control_fail_run(c, &fail);
 		break;
 	case DF_EVENT_FINISHED:
 		on_finished(c);
@@ -576,7 +472,7 @@ void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_
 	}
 	free(e->message);
 	e->message = NULL;
-	step(c, now_ns);
+	df_control_step(c, now_ns);
 }
 
 /* ------------------------------------------------------------------ questions */
@@ -599,6 +495,11 @@ struct df_control_stats df_control_stats(const struct df_control *c)
 	s.strikes = df_dispatch_strikes(c->dispatch);
 	s.source_errors += df_intake_source_errors(c->intake);
 	return s;
+}
+
+size_t df_control_slowest(const struct df_control *c, struct df_slow *ret, size_t max)
+{
+	return df_dispatch_slowest(c->dispatch, ret, max);
 }
 
 bool df_control_wants_tick(const struct df_control *c)

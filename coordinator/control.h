@@ -4,7 +4,7 @@
  * and acts through a table of effects (the transport); the same machine runs under simulation.
  *
  * A *peer* is one worker or reader process behind one lane: STARTING -> READY -> FENCING -> gone. Its lane is never used
- * again; a replacement is a new peer. Readers' sources are handed out one per reader; bytes in flight are bounded by credits.
+ * again; a replacement is a new peer. Peers that compute for too long, fall silent, are stopped or take too much memory are killed. Readers' sources are handed out one per reader; bytes in flight are bounded by credits.
  */
 #ifndef DF_COORDINATOR_CONTROL_H
 #define DF_COORDINATOR_CONTROL_H
@@ -12,21 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/pipeline.h"
 #include "coordinator/dataset.h"
 #include "coordinator/dispatch.h"
-#include "coordinator/sink/sink.h"
+#include "coordinator/effects.h"
 #include "proto/messages.h"
-
-struct df_effects {
-	/* To a lane; DF_ERR_AGAIN: it is full or not yet connected, try again at the next tick. */
-	enum df_err (*send)(void *self, uint64_t lane, const struct df_msg *msg, struct df_blob *const *payload,
-			    size_t n);
-	void (*order)(void *self, const struct df_order *order);
-	enum df_err (*spawn)(void *self, enum df_role role, uint64_t lane, struct df_fail *fail);
-	void (*kill)(void *self, uint64_t lane, int signal);
-	void (*close_lane)(void *self, uint64_t lane); /* its process is gone, or will not be listened to again */
-	void *self;
-};
 
 struct df_control_config {
 	const struct df_dataset *dataset;
@@ -38,7 +28,12 @@ struct df_control_config {
 	bool sequential;      /* skip, limit: sources are read one after the other */
 	uint64_t skip, limit; /* records; limit UINT64_MAX: all */
 	uint64_t grace_ns;
-	uint64_t lease_bytes_max; /* 0: DF_LEASE_BYTES_MAX */
+	uint64_t lease_bytes_max;           /* 0: DF_LEASE_BYTES_MAX */
+	bool tail_redo;                     /* the pipeline has no side effects: late work may be done twice */
+	const struct df_pipeline *pipeline; /* names of stages, for messages; may be NULL */
+	uint64_t doc_timeout_ns;            /* computing for longer without a sign of progress; 0: for ever */
+	uint64_t mem_limit, mem_share;      /* bytes: of all processes, of one child; 0: no limit (memory.h) */
+	uint64_t stall_ns; /* nothing has moved: the run ends. 0: DF_STALL_MS, or four deadlines when that is more */
 };
 
 enum df_outcome {
@@ -74,11 +69,17 @@ struct df_control_stats {
 	struct df_tally tally; /* of this epoch */
 	uint32_t n_ready;      /* workers at work */
 	uint64_t deaths, leases, redone, poisoned, strikes, source_errors, stale;
-	uint64_t bytes_total; /* of plain files; 0 when unknown */
+	uint64_t deadline_kills, memory_kills; /* processes that the run itself ended */
+	uint64_t memory_bytes;                 /* of all processes, own and resident, when last looked at */
+	uint64_t bytes_total;                  /* of plain files; 0 when unknown */
 	uint64_t cells_done;
 };
 
 struct df_control_stats df_control_stats(const struct df_control *c);
+/* As df_dispatch_slowest. */
+size_t df_control_slowest(const struct df_control *c, struct df_slow *ret, size_t max);
 bool df_control_wants_tick(const struct df_control *c); /* something waits for a retry in a millisecond */
+/* How long the caller may wait for events before the next tick. */
+int df_control_wait_ms(const struct df_control *c, uint64_t now_ns);
 
 #endif

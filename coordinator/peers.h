@@ -16,6 +16,24 @@ enum df_peer_state {
 	DF_PEER_FENCING, /* its process is gone; the sink has not fenced the lane yet */
 };
 
+/* What watching has seen of a process. */
+struct df_sight {
+	bool computing, known;
+	uint64_t seq, since_ns, alive;
+	uint64_t late_ns; /* the same work without a sign of progress, counted while the coordinator itself was awake */
+	uint64_t still_ns; /* likewise: its link thread does not run */
+	uint64_t memory_bytes;
+};
+
+/* Killed by the run itself, for a cause that counts as long as the slot stays as it was seen. */
+struct df_condemned {
+	bool done;
+	uint64_t at_ns;
+	enum df_cause cause;
+	uint32_t detail;
+	uint64_t seq, since_ns;
+};
+
 struct df_peer {
 	uint64_t lane;
 	enum df_role role;
@@ -24,7 +42,10 @@ struct df_peer {
 	uint64_t n_finished; /* leases answered */
 	uint64_t peak_rss_bytes;
 	int exit_code;
+	bool stillborn; /* it could not be started */
 	struct df_blame blame;
+	struct df_sight sight;
+	struct df_condemned condemned;
 	const struct df_lease *unsent; /* leased, but the lane was full */
 	uint64_t sent_told;            /* as the sink last heard, and how often it heard the same */
 	uint32_t n_told;

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -22,6 +23,10 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "coordinator/memory.h"
+
+#define OOM_WINDOW_NS (5 * DF_SEC) /* a process that is ended for memory may need seconds to go */
+#define LOOKS_MAX 64               /* at a slot that changes meanwhile */
 
 extern char **environ;
 
@@ -32,6 +37,7 @@ struct child {
 	uint32_t number;
 	struct df_slot *slot;
 	int slot_fd;
+	bool killed; /* by us */
 };
 
 struct df_supervisor {
@@ -40,6 +46,8 @@ struct df_supervisor {
 	struct df_process_stats *stats;
 	size_t n_stats, cap_stats;
 	char **env;
+	uint64_t oom_kills[2]; /* what the kernel counted, now and one window ago; deaths explained by it are added */
+	uint64_t oom_ns;
 };
 
 /* The environment of children: one BLAS thread each, and nothing that makes children read keys they do not need. */
@@ -68,6 +76,7 @@ enum df_err df_supervisor_create(struct df_supervisor **ret_supervisor, struct d
 		free(s);
 		return df_fail(fail, DF_ERR_NOMEM, "no memory to start workers");
 	}
+	s->oom_kills[0] = s->oom_kills[1] = df_memory_oom_kills("");
 	*ret_supervisor = s;
 	return DF_OK;
 }
@@ -142,7 +151,7 @@ enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritag
 	if (err == DF_OK)
 		df_debug("%s %u is process %ld", h->role == DF_ROLE_READER ? "reader" : "worker", h->number, (long)pid);
 	if (err == DF_OK)
-		s->child[s->n++] = (struct child){pid, h->lane, (enum df_role)h->role, h->number, slot, slot_fd};
+		s->child[s->n++] = (struct child){pid, h->lane, (enum df_role)h->role, h->number, slot, slot_fd, false};
 	else
 		df_slot_unmap(&slot);
 	if (err != DF_OK && slot_fd >= 0)
@@ -157,8 +166,81 @@ enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritag
 void df_supervisor_kill(struct df_supervisor *s, uint64_t lane, int sig)
 {
 	for (size_t i = 0; i < s->n; i++)
-		if (s->child[i].lane == lane)
+		if (s->child[i].lane == lane) {
 			(void)kill(s->child[i].pid, sig);
+			s->child[i].killed |= sig == SIGKILL;
+		}
+}
+
+/* ------------------------------------------------------------------ looking */
+
+/* The state in /proc/PID/stat, behind the name in parentheses: T is stopped, t traced. */
+static bool is_stopped(pid_t pid)
+{
+	char path[64], text[1024];
+	(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	(void)close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	const char *end = strrchr(text, ')');
+	return end && (end[1] == ' ') && (end[2] == 'T' || end[2] == 't');
+}
+
+/* The fields between two equal, even sequence numbers. A slot that stays odd belongs to a process that was ended or stopped
+ * within one of its few stores: nothing is in work then that could be named. */
+static void look_at_slot(const struct df_slot *slot, struct df_look *l)
+{
+	for (int i = 0; i < LOOKS_MAX; i++) {
+		l->seq = atomic_load(&slot->seq);
+		l->computing = atomic_load(&slot->computing) != 0;
+		l->lease = atomic_load(&slot->lease);
+		l->record = (struct df_record_id){(uint32_t)atomic_load(&slot->source), atomic_load(&slot->offset)};
+		l->n_record = atomic_load(&slot->n_record);
+		l->alone = atomic_load(&slot->alone) != 0 && l->n_record == 1;
+		l->since_ns = atomic_load(&slot->since_ns);
+		l->stage = (uint32_t)atomic_load(&slot->stage);
+		if (l->seq % 2 == 0 && atomic_load(&slot->seq) == l->seq)
+			return;
+	}
+	l->computing = false;
+}
+
+static void note_oom_kills(struct df_supervisor *s)
+{
+	uint64_t now_ns = df_clock_mono(&df_clock_real);
+	if (now_ns < s->oom_ns + OOM_WINDOW_NS)
+		return;
+	s->oom_ns = now_ns;
+	s->oom_kills[1] = s->oom_kills[0];
+	s->oom_kills[0] = df_memory_oom_kills("");
+}
+
+bool df_supervisor_look(struct df_supervisor *s, uint64_t lane, unsigned want, struct df_look *ret_look)
+{
+	struct df_look l = {.stage = DF_NO_STAGE};
+	if (lane == 0) {
+		note_oom_kills(s);
+		l.memory_bytes = want & DF_LOOK_MEMORY ? df_memory_own("", getpid()) : 0;
+		*ret_look = l;
+		return true;
+	}
+	for (size_t i = 0; i < s->n; i++) {
+		const struct child *c = &s->child[i];
+		if (c->lane != lane)
+			continue;
+		look_at_slot(c->slot, &l);
+		l.alive = atomic_load(&c->slot->alive);
+		l.stopped = (want & DF_LOOK_STOPPED) && is_stopped(c->pid);
+		l.memory_bytes = want & DF_LOOK_MEMORY ? df_memory_own("", c->pid) : 0;
+		*ret_look = l;
+		return true;
+	}
+	return false;
 }
 
 /* ------------------------------------------------------------------ reaping */
@@ -170,19 +252,36 @@ static bool is_crash(int sig)
 
 /* A process that left by exit() did it to itself, as one that crashed: no stranger can make it do that. (So end what a
  * sanitizer stops, and a library that calls exit.) */
+static enum df_cause cause_of(int sig)
+{
+	return sig == 0 ? DF_CAUSE_EXIT : is_crash(sig) ? DF_CAUSE_SIGNAL : DF_CAUSE_STRANGER;
+}
+
 static struct df_blame read_blame(const struct df_slot *slot, int sig, int exit_code)
 {
+	struct df_look l;
+	look_at_slot(slot, &l);
 	return (struct df_blame){
-		.cause = sig == 0        ? DF_CAUSE_EXIT
-			 : is_crash(sig) ? DF_CAUSE_SIGNAL
-					 : DF_CAUSE_STRANGER,
+		.cause = cause_of(sig),
 		.detail = (uint32_t)(sig ? sig : exit_code),
-		.stage = (uint32_t)atomic_load(&slot->stage),
-		.computing = atomic_load(&slot->computing) != 0 && atomic_load(&slot->seq) % 2 == 0,
-		.alone = atomic_load(&slot->alone) != 0 && atomic_load(&slot->n_record) == 1,
-		.lease = atomic_load(&slot->lease),
-		.record = {(uint32_t)atomic_load(&slot->source), atomic_load(&slot->offset)},
+		.stage = l.stage,
+		.computing = l.computing,
+		.alone = l.alone,
+		.seq = l.seq,
+		.since_ns = l.since_ns,
+		.lease = l.lease,
+		.record = l.record,
 	};
+}
+
+/* A SIGKILL that was not ours, while the kernel counted one more process that it ended for memory. */
+static bool was_oom(struct df_supervisor *s, const struct child *c, int sig)
+{
+	if (sig != SIGKILL || c->killed || df_memory_oom_kills("") <= s->oom_kills[1])
+		return false;
+	s->oom_kills[0]++; /* that one is explained */
+	s->oom_kills[1]++;
+	return true;
 }
 
 static void note_usage(struct df_supervisor *s, const struct child *c, const struct rusage *u)
@@ -193,6 +292,13 @@ static void note_usage(struct df_supervisor *s, const struct child *c, const str
 		      (uint64_t)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
 	s->stats[s->n_stats++] =
 		(struct df_process_stats){c->role, c->number, atomic_load(&c->slot->peak_rss_bytes), us * 1000};
+}
+
+static void end_child(struct df_supervisor *s, size_t i)
+{
+	df_slot_unmap(&s->child[i].slot);
+	(void)close(s->child[i].slot_fd);
+	s->child[i] = s->child[--s->n];
 }
 
 bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit)
@@ -211,29 +317,40 @@ bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit)
 			.signal = sig,
 			.blame = read_blame(c->slot, sig, WIFEXITED(status) ? WEXITSTATUS(status) : 0),
 		};
+		if (was_oom(s, c, sig) && ret_exit->blame.computing) {
+			ret_exit->blame.cause = DF_CAUSE_MEMORY;
+			ret_exit->blame.detail = 0;
+		}
 		note_usage(s, c, &usage);
-		df_slot_unmap(&c->slot);
-		(void)close(c->slot_fd);
-		*c = s->child[--s->n];
+		end_child(s, i);
 		return true;
 	}
 	return false;
 }
 
+static void kill_all(struct df_supervisor *s, int sig)
+{
+	for (size_t i = 0; i < s->n; i++)
+		(void)kill(s->child[i].pid, sig);
+}
+
 void df_supervisor_end_all(struct df_supervisor *s, int grace_ms)
 {
 	struct df_child_exit gone;
-	for (size_t i = 0; i < s->n; i++)
-		(void)kill(s->child[i].pid, SIGTERM);
 	uint64_t deadline = df_clock_mono(&df_clock_real) + (uint64_t)grace_ms * DF_MS;
 	bool killed = false;
+	kill_all(s, SIGTERM);
+	kill_all(s, SIGCONT); /* one that is stopped hears it now */
 	while (s->n) {
 		if (df_supervisor_reap(s, &gone))
 			continue;
-		if (!killed && df_clock_mono(&df_clock_real) >= deadline) {
-			for (size_t i = 0; i < s->n; i++)
-				(void)kill(s->child[i].pid, SIGKILL); /* cannot be refused: the loop ends */
+		uint64_t now_ns = df_clock_mono(&df_clock_real);
+		if (!killed && now_ns >= deadline) {
+			kill_all(s, SIGKILL);
 			killed = true;
+		} else if (killed && now_ns >= deadline + DF_REAP_MS * DF_MS) {
+			df_warn("process %ld was killed and does not go; left behind", (long)s->child[0].pid);
+			end_child(s, 0);
 		}
 		(void)nanosleep(&(struct timespec){0, 500000}, NULL);
 	}
@@ -250,6 +367,22 @@ void df_supervisor_destroy(struct df_supervisor **supervisor)
 	free(s->env);
 	free(s);
 	*supervisor = NULL;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const struct df_child_info *x = a, *y = b;
+	return (x->number > y->number) - (x->number < y->number);
+}
+
+size_t df_supervisor_children(const struct df_supervisor *s, struct df_child_info *ret, size_t max)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < s->n && n < max; i++)
+		ret[n++] = (struct df_child_info){s->child[i].lane, s->child[i].role, s->child[i].number,
+						  s->child[i].pid};
+	qsort(ret, n, sizeof(*ret), by_number);
+	return n;
 }
 
 void df_supervisor_states(const struct df_supervisor *s, char *ret_states, size_t size)

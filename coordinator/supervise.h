@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "coordinator/dispatch.h"
+#include "coordinator/effects.h"
 #include "proto/heritage.h"
 
 struct df_supervisor;
@@ -30,7 +31,7 @@ struct df_process_stats {
 };
 
 enum df_err df_supervisor_create(struct df_supervisor **ret_supervisor, struct df_fail *fail) DF_MUST_CHECK;
-/* Ends what is left: SIGTERM, then SIGKILL after `grace_ms`. */
+/* Ends what is left: SIGTERM, then SIGKILL after `grace_ms`. A child that does not go even then is left to its parent-death signal. */
 void df_supervisor_destroy(struct df_supervisor **s);
 void df_supervisor_end_all(struct df_supervisor *s, int grace_ms);
 
@@ -38,8 +39,18 @@ void df_supervisor_end_all(struct df_supervisor *s, int grace_ms);
 enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritage *h, int stdin_fd,
 				struct df_fail *fail) DF_MUST_CHECK;
 void df_supervisor_kill(struct df_supervisor *s, uint64_t lane, int signal);
+/* A child at this moment, and its record in the slot, read as one; see effects.h. Lane 0: this process. */
+bool df_supervisor_look(struct df_supervisor *s, uint64_t lane, unsigned want, struct df_look *ret_look);
 /* One child that has ended since; false: none. Call until false after SIGCHLD. */
 bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit);
+/* Those that live, in the order of their start; how many, at most `max`. */
+struct df_child_info {
+	uint64_t lane;
+	enum df_role role;
+	uint32_t number;
+	pid_t pid;
+};
+size_t df_supervisor_children(const struct df_supervisor *s, struct df_child_info *ret, size_t max);
 /* One character per worker: '#' computing, '.' waiting. */
 void df_supervisor_states(const struct df_supervisor *s, char *ret_states, size_t size);
 /* What ended children used; valid until the next reap. */
