@@ -48,6 +48,7 @@ struct df_doc {
 	enum df_err err;     /* rejected: the class */
 	const char *message; /* rejected: one line for people */
 	size_t n_row;        /* rows alive */
+	uint32_t attempts;   /* rejected: how often it was tried, when that is not the lease's; 0: it is */
 };
 
 struct df_row {

@@ -330,7 +330,7 @@ static void add_reason(struct df_buf *b, const struct df_doc *doc, uint32_t atte
 	(void)df_json_add_string(b, df_str_from(doc->stage ? doc->stage : "input"));
 	(void)df_buf_addf(b, ",\"class\":\"%s\",\"error\":", df_err_name(doc->err));
 	(void)df_json_add_string(b, df_str_from(doc->message ? doc->message : df_err_name(doc->err)));
-	(void)df_buf_addf(b, ",\"attempts\":%u}}\n", attempts);
+	(void)df_buf_addf(b, ",\"attempts\":%u}}\n", doc->attempts ? doc->attempts : attempts);
 }
 
 static enum df_err emit_reject(struct df_emit *e, const struct df_doc *doc, uint32_t attempts, struct df_fail *fail)
