@@ -63,6 +63,15 @@
 #define DF_JOURNAL_PIECE 4096
 #define DF_JOURNAL_RECORD_MAX (16U << 20)
 
+/* While a commit is in flight, the next may grow to this many times DF_COMMIT_BYTES and this many ranges (12.6 MB of a record):
+ * then the sink reads no more results. */
+#define DF_BATCH_COMMITS_MAX 4
+#define DF_BATCH_RANGES_MAX 200000
+
+/* Source states with their messages, and strikes, in one commit; more wait for the next. */
+#define DF_COMMIT_NOTE_BYTES (2U << 20)
+#define DF_COMMIT_STRIKES 10000
+
 /* --- pipelines --- */
 #define DF_STAGES_MAX 64
 #define DF_PIPELINE_BYTES_MAX (1U << 20)

@@ -46,7 +46,7 @@ static void drain_orders(struct df_sink_thread *t)
 /* True when the socket was found empty. */
 static bool drain_messages(struct df_sink_thread *t, struct df_frames *frames)
 {
-	for (int i = 0; i < MESSAGES_PER_TURN; i++) {
+	for (int i = 0; i < MESSAGES_PER_TURN && !df_sink_full(t->sink); i++) {
 		enum df_err err = df_socket_recv(t->results, frames);
 		if (err == DF_ERR_AGAIN)
 			return true;
@@ -91,10 +91,10 @@ static void *run(void *self)
 			{.fd = df_store_event_fd(t->store)},
 		};
 		uint64_t now = df_clock_mono(&df_clock_real);
-		bool over = df_sink_over(t->sink);
+		bool over = df_sink_over(t->sink), full = !over && df_sink_full(t->sink);
 		size_t n = over ? 1 : w[2].fd >= 0 ? 3 : 2;
 		atomic_store(&t->busy_since_ns, 0);
-		if (df_wait(w, n, empty || over ? timeout_ms(t, now) : 0) != DF_OK) /* at most 200 ms */
+		if (df_wait(w, n, empty || over || full ? timeout_ms(t, now) : 0) != DF_OK) /* at most 200 ms */
 			break;
 		atomic_store(&t->busy_since_ns, df_clock_mono(&df_clock_real));
 		drain_orders(t);

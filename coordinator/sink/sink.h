@@ -90,6 +90,8 @@ void df_sink_on_order(struct df_sink *s, const struct df_order *order);
 void df_sink_on_empty(struct df_sink *s);
 /* Begin and reap commits as they are due. */
 void df_sink_tick(struct df_sink *s, uint64_t now_ns);
+/* The next commit has grown as large as it may while one is in flight: read no results until that is over. */
+bool df_sink_full(const struct df_sink *s);
 /* When tick should be called again; UINT64_MAX: not by time. */
 uint64_t df_sink_deadline(const struct df_sink *s);
 bool df_sink_over(const struct df_sink *s); /* after FINISHED or FATAL */

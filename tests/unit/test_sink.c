@@ -4,8 +4,12 @@
  * Traps tried here: a worker under back-pressure is not a gap; a retired lane may still send; what a fenced lane staged is dropped with it;
  * with an order kept the head is never refused.
  */
+#include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -37,6 +41,14 @@ static void keep_event(void *self, struct df_event *event)
 	free(event->message);
 	event->message = NULL;
 	b->event[b->n_event++] = *event;
+}
+
+static void drop_event(void *self, struct df_event *event)
+{
+	(void)self;
+	if (event->type == DF_EVENT_FATAL)
+		fail_msg("%s", event->message);
+	free(event->message);
 }
 
 /* n_cell: of each source, UINT64_MAX for a reader's. Lanes 1 and 2 may send. */
@@ -657,6 +669,172 @@ static void test_sink__orders_after_the_end_leak_nothing(void **state)
 	tear_down(&b);
 }
 
+/* --- a disk that takes its time --- */
+
+struct slow {
+	struct df_io io;
+	char path[32];
+	int dir_fd;
+	atomic_bool go;
+};
+
+static int slow_sync(void *self, int fd)
+{
+	struct slow *slow = self;
+	while (!atomic_load(&slow->go))
+		(void)usleep(500);
+	return fdatasync(fd);
+}
+
+static void slow_set_up(struct bench *b, struct slow *slow, const uint64_t *n_cell, uint32_t n)
+{
+	struct df_recovered fresh;
+	struct df_fail fail;
+	*b = (struct bench){.fd = -1};
+	*slow = (struct slow){.io = df_io_real, .path = "/tmp/df-sink-XXXXXX"};
+	assert_non_null(mkdtemp(slow->path));
+	slow->dir_fd = open(slow->path, O_RDONLY | O_DIRECTORY);
+	slow->io.sync_data = slow_sync;
+	slow->io.self = slow;
+	atomic_store(&slow->go, true);
+	df_arena_init(&b->arena, 256U << 20, 0);
+	struct df_store_config store = {.dir_fd = slow->dir_fd, .want = {true, false, true}};
+	assert_int_equal(df_store_open(&store, &slow->io, &b->arena, &b->store, &fresh, &fail), DF_OK);
+	struct df_sink_config config = {.store = b->store,
+					.commit_ns = 1000,
+					.commit_bytes = 1000,
+					.spill_dirfd = -1,
+					.emit = drop_event,
+					.self = b};
+	assert_int_equal(df_sink_create(&config, n_cell, n, &fresh, &b->sink), DF_OK);
+	df_sink_on_order(b->sink, &(struct df_order){.type = DF_ORDER_LANE, .lane = 1});
+}
+
+/* Closes, and opens again to see what was made durable. */
+static struct df_recovered slow_reopen(struct bench *b, struct slow *slow)
+{
+	struct df_recovered r;
+	struct df_fail fail;
+	struct df_store_config store = {.dir_fd = slow->dir_fd, .want = {true, false, true}};
+	df_sink_destroy(&b->sink);
+	df_store_close(&b->store);
+	assert_int_equal(df_store_open(&store, &slow->io, &b->arena, &b->store, &r, &fail), DF_OK);
+	return r;
+}
+
+static void slow_tear_down(struct bench *b, struct slow *slow)
+{
+	char command[64];
+	df_sink_destroy(&b->sink);
+	df_store_close(&b->store);
+	df_arena_release(&b->arena);
+	(void)close(slow->dir_fd);
+	(void)snprintf(command, sizeof(command), "rm -rf %s", slow->path);
+	assert_int_equal(system(command), 0);
+}
+
+static void wait_commit(struct bench *b, uint64_t *now)
+{
+	struct pollfd pfd = {.fd = df_store_event_fd(b->store), .events = POLLIN};
+	assert_int_equal(poll(&pfd, 1, 10000), 1);
+	df_sink_tick(b->sink, *now += 5000);
+}
+
+static void result_of(struct bench *b, uint64_t cell, const char *rows)
+{
+	send_part(b, (struct part){.lane = 1,
+				   .lease = cell + 1,
+				   .last = true,
+				   .cells = {0, cell, 1},
+				   .rows = rows,
+				   .in = 1,
+				   .out = 1});
+}
+
+static void test_sink__a_slow_disk_holds_results_back(void **state)
+{
+	(void)state;
+	struct bench b;
+	struct slow slow;
+	uint64_t now = 1, cell = 0;
+	char row[202];
+	(void)snprintf(row, sizeof(row), "%0200d\n", 7);
+	slow_set_up(&b, &slow, &(uint64_t){1000}, 1);
+	result_of(&b, cell++, row);
+	assert_false(df_sink_full(b.sink)); /* nothing in flight: it can begin a commit */
+	atomic_store(&slow.go, false);
+	df_sink_tick(b.sink, now += 5000);
+	assert_true(df_store_committing(b.store));
+	while (!df_sink_full(b.sink)) {
+		result_of(&b, cell++, row);
+		df_sink_tick(b.sink, now += 5000);
+		assert_true(df_store_pending_bytes(b.store) <= DF_BATCH_COMMITS_MAX * 1000 + sizeof(row));
+	}
+	assert_true(cell > 15);
+	atomic_store(&slow.go, true);
+	wait_commit(&b, &now);
+	assert_int_equal(df_store_pending_bytes(b.store), 0); /* the next one has begun with all of it */
+	assert_false(df_sink_full(b.sink));
+	wait_commit(&b, &now);
+	struct df_recovered r = slow_reopen(&b, &slow);
+	assert_true(r.n_cells == 1 && r.cells[0].cells.n == cell);
+	slow_tear_down(&b, &slow);
+}
+
+static void test_sink__the_ranges_of_a_commit_fit_a_journal_record(void **state)
+{
+	(void)state;
+	struct bench b;
+	struct slow slow;
+	uint64_t now = 1, cell = 0;
+	slow_set_up(&b, &slow, &(uint64_t){4 * DF_BATCH_RANGES_MAX}, 1);
+	result_of(&b, cell, "x\n");
+	atomic_store(&slow.go, false);
+	df_sink_tick(b.sink, now += 5000);
+	while (!df_sink_full(b.sink))
+		result_of(&b, cell += 2, NULL);
+	assert_int_equal(cell, 2 * DF_BATCH_RANGES_MAX);
+	atomic_store(&slow.go, true);
+	wait_commit(&b, &now);
+	wait_commit(&b, &now);
+	assert_int_equal(slow_reopen(&b, &slow).n_cells, DF_BATCH_RANGES_MAX + 1);
+	slow_tear_down(&b, &slow);
+}
+
+/* A folder of unreadable files: their messages are far more than a record may hold. */
+static void test_sink__many_source_errors_go_into_several_commits(void **state)
+{
+	(void)state;
+	enum { N = 1000, BYTES = 60000 };
+	struct bench b;
+	struct slow slow;
+	static uint64_t n_cell[N];
+	uint64_t now = 1;
+	for (uint32_t i = 0; i < N; i++)
+		n_cell[i] = 1;
+	slow_set_up(&b, &slow, n_cell, N);
+	for (uint32_t i = 0; i < N; i++) {
+		char *message = malloc(BYTES);
+		assert_non_null(message);
+		memset(message, 'a' + (int)(i % 26), BYTES);
+		df_sink_on_order(b.sink, &(struct df_order){.type = DF_ORDER_SOURCE,
+							    .source = {i, true, DF_ERR_IO, 1, {message, BYTES}}});
+		df_sink_on_order(b.sink, &(struct df_order){.type = DF_ORDER_STRIKE,
+							    .strike = {{i, 7}, 1, DF_CAUSE_EXIT, 1, 0}});
+	}
+	df_sink_on_order(b.sink, &(struct df_order){.type = DF_ORDER_FINISH, .n = 0});
+	df_sink_tick(b.sink, now += 5000);
+	while (!df_sink_over(b.sink))
+		wait_commit(&b, &now);
+	assert_true(df_sink_stats(b.sink).commits >= N * BYTES / DF_COMMIT_NOTE_BYTES);
+	struct df_recovered r = slow_reopen(&b, &slow);
+	assert_int_equal(r.n_source, N);
+	assert_int_equal(r.n_strike, N);
+	for (uint32_t i = 0; i < N; i++)
+		assert_true(r.source[i].message.n == BYTES && r.source[i].message.p[BYTES - 1] == 'a' + (int)(i % 26));
+	slow_tear_down(&b, &slow);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -690,6 +868,9 @@ int main(void)
 		cmocka_unit_test(test_sink__a_run_that_is_called_complete_with_a_cell_missing_is_a_bug),
 		cmocka_unit_test(test_sink__stopping_early_writes_nothing_out_of_order),
 		cmocka_unit_test(test_sink__orders_after_the_end_leak_nothing),
+		cmocka_unit_test(test_sink__a_slow_disk_holds_results_back),
+		cmocka_unit_test(test_sink__the_ranges_of_a_commit_fit_a_journal_record),
+		cmocka_unit_test(test_sink__many_source_errors_go_into_several_commits),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
