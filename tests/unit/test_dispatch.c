@@ -285,7 +285,7 @@ static void test_dispatch__a_suspected_run_of_cells_is_leased_one_by_one(void **
 	df_dispatch_seen(b.d, LANE, lease(&b, LANE), 20 * DF_MS);
 	uint64_t guilty = lease(&b, LANE);
 	assert_cells(b.l, 0, 0, 1, 5);
-	retire(&b, LANE, blame_of(guilty, false, false));
+	retire(&b, LANE, blame_of(guilty, true, false));
 	assert_int_equal(df_dispatch_add_lane(b.d, 8), DF_OK);
 	for (uint64_t cell = 1; cell <= 5; cell++) {
 		lease(&b, 8);
@@ -299,9 +299,10 @@ static void test_dispatch__a_suspected_run_of_cells_is_leased_one_by_one(void **
 	tear_down(&b);
 }
 
-/* Lease to a new lane, and let it die of `blame`. */
+/* Lease to a new lane, and let it die of `blame`. Nobody else is there to come to its work sooner. */
 static bool die(struct bench *b, uint64_t lane, bool crashed, bool alone)
 {
+	df_dispatch_lost(b->d, LANE, 0);
 	assert_int_equal(df_dispatch_add_lane(b->d, lane), DF_OK);
 	return retire(b, lane, blame_of(lease(b, lane), crashed, alone));
 }
@@ -333,6 +334,7 @@ static void test_dispatch__crashes_over_a_cell_without_a_document_in_work_are_co
 	struct bench b;
 	(void)state;
 	one_file(&b, 3);
+	df_dispatch_lost(b.d, LANE, 0);
 	for (uint32_t i = 1; i <= DF_CRASHES_MAX; i++) {
 		uint64_t lane = 20 + i;
 		assert_int_equal(df_dispatch_add_lane(b.d, lane), DF_OK);
