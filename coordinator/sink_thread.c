@@ -93,6 +93,10 @@ static void *run(void *self)
 		uint64_t now = df_clock_mono(&df_clock_real);
 		bool over = df_sink_over(t->sink), full = !over && df_sink_full(t->sink);
 		size_t n = over ? 1 : w[2].fd >= 0 ? 3 : 2;
+		if (full) { /* the commit in flight ends first */
+			w[1] = w[2];
+			n = 2;
+		}
 		atomic_store(&t->busy_since_ns, 0);
 		if (df_wait(w, n, empty || over || full ? timeout_ms(t, now) : 0) != DF_OK) /* at most 200 ms */
 			break;
