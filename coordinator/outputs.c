@@ -2,6 +2,7 @@
 /* outputs: open where results go. */
 #include "coordinator/outputs.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -36,7 +37,7 @@ static enum df_err open_rejects(struct df_outputs *o, const struct df_run_option
 {
 	if (!r->rejects.n || o->is_dir)
 		return DF_OK;
-	o->rejects_fd = open(r->rejects.p, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	o->rejects_fd = TEMP_FAILURE_RETRY(open(r->rejects.p, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
 	return o->rejects_fd < 0 ? df_fail_errno(fail, "cannot write rejects to '%s'", r->rejects.p) : DF_OK;
 }
 

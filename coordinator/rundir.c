@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/io.h"
+
 #define ASIDE_MAX 1000
 
 /* --- what is there --- */
@@ -24,7 +26,7 @@ static bool has(int dir_fd, const char *name)
 /* True when nothing but a lock is in it. */
 static enum df_err is_empty(int dir_fd, const char *path, bool *ret_empty, struct df_fail *fail)
 {
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = df_io_real.open(NULL, dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	if (!dir) {
 		enum df_err err = df_fail_errno(fail, "cannot read the directory '%s'", path);
@@ -48,10 +50,12 @@ static enum df_err sync_parent(const char *path, struct df_fail *fail)
 	size_t n = !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
 	memcpy(parent, n ? path : ".", n ? n : 1);
 	parent[n ? n : 1] = '\0';
-	int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
+	int fd = df_io_real.open(NULL, AT_FDCWD, parent, O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0 && errno == EACCES)
 		return DF_OK; /* may be written but not read: nothing more can be done */
-	int r = fsync(fd), e = errno;
+	if (fd < 0)
+		return df_fail_errno(fail, "cannot open the directory '%s'", parent);
+	int r = df_io_real.sync_dir(NULL, fd), e = errno;
 	(void)close(fd);
 	errno = e;
 	if (r < 0 && errno != EINVAL && errno != EROFS)
@@ -74,7 +78,7 @@ static enum df_err make(const char *path, struct df_fail *fail)
 static enum df_err open_and_look(struct df_rundir *dir, struct df_fail *fail)
 {
 	bool empty = false;
-	dir->dir_fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir->dir_fd = df_io_real.open(NULL, AT_FDCWD, dir->path, O_RDONLY | O_DIRECTORY, 0);
 	if (dir->dir_fd < 0 && errno == ENOTDIR)
 		return df_fail(fail, DF_ERR_TYPE, "'%s' is a file, not a directory", dir->path);
 	if (dir->dir_fd < 0)
@@ -107,7 +111,7 @@ static enum df_err busy(const struct df_rundir *dir, struct df_fail *fail)
 static enum df_err lock(struct df_rundir *dir, struct df_fail *fail)
 {
 	char pid[24];
-	dir->lock_fd = openat(dir->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	dir->lock_fd = df_io_real.open(NULL, dir->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
 	if (dir->lock_fd < 0)
 		return df_fail_errno(fail, "cannot open '%s/lock'", dir->path);
 	while (flock(dir->lock_fd, LOCK_EX | LOCK_NB) < 0) {
@@ -117,7 +121,8 @@ static enum df_err lock(struct df_rundir *dir, struct df_fail *fail)
 			return df_fail_errno(fail, "cannot lock '%s/lock'", dir->path);
 	}
 	int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-	if (ftruncate(dir->lock_fd, 0) < 0 || pwrite(dir->lock_fd, pid, (size_t)n, 0) != n)
+	struct iovec iov = {pid, (size_t)n};
+	if (df_io_real.truncate(NULL, dir->lock_fd, 0) < 0 || df_io_real.write_all(NULL, dir->lock_fd, &iov, 1, 0) < 0)
 		return df_fail_errno(fail, "cannot write '%s/lock'", dir->path);
 	return DF_OK;
 }
