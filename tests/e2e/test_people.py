@@ -23,14 +23,14 @@ SLOWLY = "exec cmd='sleep 0.1; cat'"
 class Terminal:
     """A program whose stdin and stderr are a terminal of its own, which sends it signals as a terminal does."""
 
-    def __init__(self, case, *args, columns=100, env=None, stdout=subprocess.DEVNULL):
+    def __init__(self, case, *args, columns=100, env=None, stdout=subprocess.DEVNULL, program=(BIN,)):
         try:
             self.master, slave = pty.openpty()
         except OSError as e:
             raise unittest.SkipTest(f"no terminals here: {e}") from e
         case.addCleanup(os.close, self.master)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self.child = subprocess.Popen([BIN, *args], cwd=case.dir, stdin=slave, stdout=stdout, stderr=slave, start_new_session=True,
+        self.child = subprocess.Popen([*program, *args], cwd=case.dir, stdin=slave, stdout=stdout, stderr=slave, start_new_session=True,
                                       preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
                                       env={**os.environ, "TERM": "xterm", **(env or {})})
         case.children.append(self.child)
