@@ -85,6 +85,8 @@ static enum df_err from_errno(int e)
 	case ENOENT:
 		return DF_ERR_NOT_FOUND;
 	case ENOMEM:
+	case EMFILE:
+	case ENFILE:
 		return DF_ERR_NOMEM;
 	default:
 		return DF_ERR_IO;

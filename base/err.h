@@ -68,7 +68,7 @@ const char *df_err_name(enum df_err err);
 enum df_err df_fail(struct df_fail *fail, enum df_err code, const char *fmt, ...) DF_PRINTF(3, 4);
 
 /* As df_fail, with ": strerror(errno)" appended; ENOSPC/EDQUOT give DF_ERR_NOSPACE, ENOENT DF_ERR_NOT_FOUND,
- * ENOMEM DF_ERR_NOMEM, anything else DF_ERR_IO. */
+ * ENOMEM, EMFILE and ENFILE DF_ERR_NOMEM, anything else DF_ERR_IO. */
 enum df_err df_fail_errno(struct df_fail *fail, const char *fmt, ...) DF_PRINTF(2, 3);
 
 #ifdef __clang_analyzer__

@@ -9,6 +9,7 @@
  */
 #include "worker/job.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -293,7 +294,7 @@ static enum df_err open_source(struct df_job *j, const struct df_segment *seg, s
 	memcpy(j->path, seg->path.p, seg->path.n);
 	j->path[seg->path.n] = '\0';
 	j->id = seg->id;
-	j->fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	j->fd = TEMP_FAILURE_RETRY(open(j->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
 	if (j->fd < 0)
 		return df_fail_errno(fail, "cannot read '%s'", j->path);
 	return DF_OK;

@@ -102,6 +102,15 @@ static enum df_err end_source(struct reading *r, enum df_err code, const char *m
 	return err;
 }
 
+/* What is wrong with the input ends it. A lack of memory or descriptors is this process's own, and a successor may have better luck. */
+static enum df_err give_up(struct reading *r, enum df_err err, const struct df_fail *fail)
+{
+	bool again = !(r->read.read.flags & DF_READ_STDIN) && r->read.read.id.ino != 0;
+	if (again && df_err_class(err) == DF_CLASS_LIMIT)
+		return err;
+	return end_source(r, err, fail->msg, 0);
+}
+
 /* Cells that the coordinator has already are not sent. */
 static bool is_known(struct reading *r, uint64_t cell)
 {
@@ -201,9 +210,8 @@ static enum df_err open_source(struct reading *r)
 	r->credit = (int64_t)read->credit_bytes;
 	r->done_at = 0;
 	r->n_cell = 0;
-	if (df_reader_open(&spec, &r->reader, &fail) != DF_OK)
-		return end_source(r, fail.code, fail.msg, 0);
-	return DF_OK;
+	enum df_err err = df_reader_open(&spec, &r->reader, &fail);
+	return err == DF_OK ? DF_OK : give_up(r, err, &fail);
 }
 
 /* READ begins a source; CREDIT adds to its credit. */
@@ -215,7 +223,8 @@ static enum df_err take_requests(struct reading *r)
 		struct df_str header = {r->frames.header->p, r->frames.header->n};
 		struct df_arena scratch;
 		df_arena_init(&scratch, 64U << 20, 0);
-		if (df_msg_unpack(header, &scratch, &msg, NULL) == DF_OK) {
+		err = df_msg_unpack(header, &scratch, &msg, NULL);
+		if (err == DF_OK) {
 			if (msg.type == DF_MSG_CREDIT) {
 				r->credit += (int64_t)msg.credit.bytes;
 			} else if (msg.type == DF_MSG_READ && r->read.type == 0) {
@@ -226,6 +235,8 @@ static enum df_err take_requests(struct reading *r)
 				if (err == DF_OK)
 					err = open_source(r);
 			}
+		} else if (err != DF_ERR_NOMEM) {
+			err = DF_OK; /* not of the protocol: dropped */
 		}
 		df_arena_release(&scratch);
 		df_frames_release(&r->frames);
@@ -246,7 +257,7 @@ static enum df_err read_some(struct reading *r)
 	case DF_ERR_END:
 		return end_source(r, DF_OK, "", 0);
 	default:
-		return end_source(r, err, fail.msg, 0);
+		return give_up(r, err, &fail);
 	}
 }
 

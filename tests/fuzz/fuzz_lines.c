@@ -24,7 +24,7 @@ static ssize_t read_at(void *self, void *p, size_t n, uint64_t offset)
 /* A hash over all records of a range, continued from `hash`. */
 static uint64_t records(struct memory *m, size_t start, size_t end, size_t block, size_t max_record, uint64_t hash)
 {
-	struct df_bytes_at in = {read_at, NULL, m};
+	struct df_bytes_at in = {read_at, NULL, m, NULL};
 	struct df_range_reader *r;
 	struct df_line line[3];
 	size_t n = 0;

@@ -38,7 +38,7 @@ static void read_range(const char *p, size_t n, uint64_t start, uint64_t end, si
 		       size_t cap, struct df_buf *out)
 {
 	struct memory m = {p, n, 0, 0};
-	struct df_bytes_at in = {memory_read_at, NULL, &m};
+	struct df_bytes_at in = {memory_read_at, NULL, &m, NULL};
 	struct df_range_reader *r;
 	struct df_fail fail;
 	struct df_line line[8];
@@ -129,7 +129,7 @@ static void test_lines__a_long_record_is_not_read_to_its_end(void **state)
 	assert_non_null(p);
 	memset(p, 'x', n);
 	struct memory m = {p, n, 0, 0};
-	struct df_bytes_at in = {memory_read_at, NULL, &m};
+	struct df_bytes_at in = {memory_read_at, NULL, &m, NULL};
 	struct df_range_reader *r;
 	struct df_fail fail;
 	struct df_line line[4];
@@ -200,7 +200,7 @@ static void test_lines__a_read_error_is_told(void **state)
 {
 	(void)state;
 	struct memory m = {"abc", 3, 0, EIO};
-	struct df_bytes_at in = {memory_read_at, NULL, &m};
+	struct df_bytes_at in = {memory_read_at, NULL, &m, NULL};
 	struct df_range_reader *r;
 	struct df_fail fail;
 	struct df_line line[1];
@@ -215,7 +215,7 @@ static void test_lines__whole_files_lose_their_bom_and_have_a_limit(void **state
 {
 	(void)state;
 	struct memory m = {"\xef\xbb\xbfhello\nworld", 14, 0, 0};
-	struct df_bytes_at in = {memory_read_at, NULL, &m};
+	struct df_bytes_at in = {memory_read_at, NULL, &m, NULL};
 	struct df_buf buf;
 	struct df_str text;
 	struct df_fail fail;

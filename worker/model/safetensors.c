@@ -3,6 +3,7 @@
 #include "worker/model/safetensors.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -146,7 +147,7 @@ enum df_err df_safetensors_open(struct df_safetensors *s, const char *path, stru
 	void *p = NULL;
 	size_t n = 0;
 	*s = (struct df_safetensors){0};
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = TEMP_FAILURE_RETRY(open(path, O_RDONLY | O_CLOEXEC));
 	if (fd < 0)
 		return df_fail_errno(fail, "cannot open '%s'", path);
 	enum df_err err = map_file(fd, path, &p, &n, fail);

@@ -48,9 +48,14 @@ static enum df_err file_check(void *self, struct df_fail *fail)
 	return df_file_id_check(file->fd, &file->id, file->name, fail);
 }
 
+static const char *name_of(const struct df_bytes_at *in)
+{
+	return in->name ? in->name : "input";
+}
+
 struct df_bytes_at df_bytes_of_file(struct df_file_at *file)
 {
-	return (struct df_bytes_at){file_read_at, file_check, file};
+	return (struct df_bytes_at){file_read_at, file_check, file, file->name};
 }
 
 enum df_err df_range_reader_create(size_t block_bytes, size_t max_record, struct df_range_reader **ret_reader)
@@ -110,13 +115,13 @@ static enum df_err read_more(struct df_range_reader *r, struct df_fail *fail)
 		return df_fail(fail, DF_ERR_NOMEM, "out of memory for a record");
 	ssize_t got = r->in.read_at(r->in.self, p, room, at);
 	if (got < 0)
-		return df_fail_errno(fail, "cannot read at byte %" PRIu64, at);
+		return df_fail_errno(fail, "cannot read '%s' at byte %" PRIu64, name_of(&r->in), at);
 	if ((size_t)got < room) {
 		if (r->in.check)
 			DF_TRY(r->in.check(r->in.self, fail));
 		return df_fail(fail, DF_ERR_CHANGED,
-			       "input ends at byte %" PRIu64 ", had %" PRIu64 " bytes when the run began",
-			       at + (uint64_t)got, r->size);
+			       "'%s' ends at byte %" PRIu64 ", had %" PRIu64 " bytes when the run began",
+			       name_of(&r->in), at + (uint64_t)got, r->size);
 	}
 	df_feed_added(&r->feed, (size_t)got);
 	return DF_OK;
@@ -163,12 +168,12 @@ enum df_err df_lines_read_whole(const struct df_bytes_at *in, uint64_t size, siz
 	char *p = buf->p + buf->n;
 	ssize_t got = in->read_at(in->self, p, (size_t)size, 0);
 	if (got < 0)
-		return df_fail_errno(fail, "cannot read");
+		return df_fail_errno(fail, "cannot read '%s'", name_of(in));
 	if (in->check)
 		DF_TRY(in->check(in->self, fail));
 	if ((uint64_t)got < size)
-		return df_fail(fail, DF_ERR_CHANGED, "input ends at byte %zd, had %" PRIu64 " bytes when the run began",
-			       got, size);
+		return df_fail(fail, DF_ERR_CHANGED, "'%s' ends at byte %zd, had %" PRIu64 " bytes when the run began",
+			       name_of(in), got, size);
 	size_t bom = size >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 	if (size - bom > max_record)
 		return df_fail(fail, DF_ERR_LIMIT, "a document of %" PRIu64 " bytes, longer than max-record=%zu", size,

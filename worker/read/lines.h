@@ -27,6 +27,7 @@ struct df_bytes_at {
 	/* Still the same file? Called before the first read and after the last. May be NULL. */
 	enum df_err (*check)(void *self, struct df_fail *fail);
 	void *self;
+	const char *name; /* for messages; NULL: "input" */
 };
 
 /* The real one: df_bytes_of_file(&x) borrows the struct and the descriptor. */

@@ -73,7 +73,7 @@ static enum df_err open_file(struct df_reader *r, struct df_fail *fail)
 	const struct df_reader_spec *s = &r->spec;
 	r->fd = s->fd;
 	if (s->path) {
-		r->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		r->fd = TEMP_FAILURE_RETRY(open(s->path, O_RDONLY | O_CLOEXEC | O_NOCTTY));
 		if (r->fd < 0)
 			return df_fail_errno(fail, "cannot open '%s'", s->name);
 		r->owns_fd = true;
