@@ -18,6 +18,7 @@ struct df_outputs {
 	bool announced; /* run.json tells of this run; before that it belongs to an earlier one */
 	int dir_fd;     /* -1: stdout */
 	int rejects_fd;
+	bool told_finished;      /* run.json says already that the run is finished */
 	struct df_rundir rundir; /* is_dir */
 	bool want[DF_N_OUTPUT];
 	struct df_store *store;

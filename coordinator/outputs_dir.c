@@ -172,6 +172,7 @@ static enum df_err compare(struct df_outputs *o, const struct df_run_options *r,
 	o->summary.run_id = there.run_id;
 	o->summary.started_wall_ns = there.started_wall_ns;
 	o->elapsed_before = there.elapsed_seconds;
+	o->told_finished = df_str_is(there.state, "finished");
 	DF_TRY(compare_request(o, &there, fail));
 	return compare_inputs(o, r, d, &there, fail);
 }
@@ -272,7 +273,7 @@ enum df_err df_report_json(const struct df_report *r, const char *state, struct 
 	struct df_run_summary s = o->summary;
 	bool running = strcmp(state, "running") == 0;
 	s.state = df_str_from(state);
-	s.epoch = o->recovered.epoch;
+	s.epoch = o->recovered.epoch - (o->recovered.finished ? 1 : 0); /* a finished run has no further life */
 	s.error = r->outcome == DF_OUTCOME_FAILED && r->fail ? df_str_from(r->fail->msg) : DF_STR("");
 	s.finished_wall_ns = running ? 0 : df_clock_real.wall_ns(NULL);
 	s.elapsed_seconds = o->elapsed_before + (double)r->elapsed_ns / 1e9;

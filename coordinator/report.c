@@ -196,6 +196,17 @@ int df_report(const struct df_report *r)
 	return code;
 }
 
+/* A life that could not write run.json at its end, or died before it, left one that says something else than the journal. */
+static bool tell_finished(struct df_outputs *o)
+{
+	const struct df_report r = {.outputs = o, .outcome = DF_OUTCOME_DONE};
+	struct df_fail fail = {0};
+	if (o->told_finished || df_report_json(&r, state_word(r.outcome), &fail) == DF_OK)
+		return true;
+	df_error("%s", fail.msg);
+	return false;
+}
+
 int df_report_finished(struct df_outputs *o, const struct df_run_options *options)
 {
 	struct df_error_counts c = {0};
@@ -208,6 +219,8 @@ int df_report_finished(struct df_outputs *o, const struct df_run_options *option
 	for (size_t i = 0; i < o->recovered.n_source; i++)
 		c.source_errors += o->recovered.source[i].err != DF_OK;
 	df_info("this run is complete already; nothing to do");
+	if (!tell_finished(o))
+		return DF_EXIT_FATAL;
 	if (options->max_errors.n && df_errors_exceed(options, &c, true)) {
 		(void)df_errors_tell(options, &c, NULL, &fail);
 		df_error("%s", fail.msg);
