@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -99,14 +98,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-bool df_stop_pending(void)
-{
-	sigset_t set;
-	return sigpending(&set) == 0 &&
-	       (sigismember(&set, SIGINT) == 1 || sigismember(&set, SIGTERM) == 1 || sigismember(&set, SIGUSR1) == 1);
-}
-
-static void wait_for(struct work *w)
+static void wait_for(struct work *w, struct df_ending *ending)
 {
 	char y[32], z[32];
 	uint64_t start = df_clock_mono(&df_clock_real), say = start + SAY_AFTER_NS;
@@ -115,11 +107,13 @@ static void wait_for(struct work *w)
 		struct timespec nap = {0, nap_ns};
 		struct df_fail fail;
 		(void)nanosleep(&nap, NULL);
-		if (!atomic_load(&w->stop) && df_stop_pending()) {
-			(void)df_fail(&fail, DF_ERR_INTERRUPTED, "stopped while the inputs were checked");
+		uint64_t now = df_clock_mono(&df_clock_real);
+		if (ending && !atomic_load(&w->stop) &&
+		    (df_ending_take(ending, now) > 0 || df_ending_time_is_up(ending))) {
+			(void)df_fail(&fail, DF_ERR_INTERRUPTED, "%s while the checksums of the inputs were taken",
+				      df_ending_reason(ending));
 			note_failure(w, &fail);
 		}
-		uint64_t now = df_clock_mono(&df_clock_real);
 		if (now < say)
 			continue;
 		say = now + SAY_EVERY_NS;
@@ -128,7 +122,8 @@ static void wait_for(struct work *w)
 	}
 }
 
-enum df_err df_checksums(const struct df_dataset *d, unsigned n_thread, uint64_t *ret_sum, struct df_fail *fail)
+enum df_err df_checksums(const struct df_dataset *d, unsigned n_thread, struct df_ending *ending, uint64_t *ret_sum,
+			 struct df_fail *fail)
 {
 	struct work w = {.d = d, .sum = ret_sum, .lock = PTHREAD_MUTEX_INITIALIZER};
 	pthread_t thread[THREADS_MAX];
@@ -147,7 +142,7 @@ enum df_err df_checksums(const struct df_dataset *d, unsigned n_thread, uint64_t
 				       strerror(code));
 		break;
 	}
-	wait_for(&w);
+	wait_for(&w, ending);
 	for (unsigned i = 0; i < n; i++)
 		(void)pthread_join(thread[i], NULL);
 	if (w.fail.code == DF_OK)

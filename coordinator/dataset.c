@@ -155,9 +155,21 @@ static enum df_err add_stdin(struct build *b)
 	DF_TRY(add(b, "-", &s));
 	if (!s)
 		return DF_OK;
-	s->live = true;
-	s->kind = DF_SOURCE_READER;
 	s->format = (uint8_t)(b->spec->format == DF_FORMAT_AUTO ? DF_FORMAT_JSONL : b->spec->format);
+	s->kind = DF_SOURCE_READER;
+	if (!b->spec->stdin_path) {
+		s->live = true;
+		return DF_OK;
+	}
+	struct df_str path = df_arena_copy(&b->d.names, df_str_from(b->spec->stdin_path));
+	if (!path.p)
+		return out_of_memory(b);
+	s->path = path.p;
+	s->name = "stdin";
+	s->id = b->spec->stdin_id;
+	if (b->spec->stdin_lines && !b->spec->sequential)
+		s->kind = DF_SOURCE_JSONL;
+	b->d.total_bytes += s->id.size;
 	return DF_OK;
 }
 

@@ -35,6 +35,10 @@ struct df_dataset_spec {
 	size_t n_operand;
 	enum df_format format; /* --input-format: for all sources; AUTO: by extension */
 	bool sequential;       /* --skip or --limit: every source goes through a reader */
+	/* --spool: stdin is this file, which can be read again; NULL: it is what it is */
+	const char *stdin_path;
+	struct df_file_id stdin_id;
+	bool stdin_lines; /* it can be cut as JSONL */
 };
 
 struct df_dataset {

@@ -26,6 +26,7 @@ struct df_life {
 	/* --- the coordinator writes --- */
 	atomic_bool opened; /* the run directory is this run's: --force-restart has been done, later lives go on */
 	atomic_bool cannot_go_on; /* rows go to stdout, or an input cannot be read twice */
+	atomic_bool spooled;      /* all of stdin lies in its copy (spool.h): later lives begin from there */
 	atomic_bool stopping;     /* it was asked to stop: nobody shall start it again */
 	atomic_bool bar;          /* a progress bar stands on the terminal's line */
 	atomic_uint epoch;

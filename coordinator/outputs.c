@@ -83,9 +83,9 @@ static enum df_err open_parts(struct df_outputs *o, const struct df_run_options 
 }
 
 enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *r, const struct df_dataset *d,
-			    struct df_fail *fail)
+			    struct df_ending *ending, struct df_fail *fail)
 {
-	*o = (struct df_outputs){.open = true, .dir_fd = -1, .rejects_fd = -1};
+	*o = (struct df_outputs){.open = true, .dir_fd = -1, .rejects_fd = -1, .ending = ending};
 	df_arena_init(&o->arena, (size_t)8 << 30, 0);
 	o->fingerprint = df_outputs_fingerprint(r, d->fingerprint);
 	o->started_wall_ns = df_clock_real.wall_ns(NULL);

@@ -7,6 +7,7 @@
 #define DF_COORDINATOR_OUTPUTS_H
 
 #include "coordinator/dataset.h"
+#include "coordinator/ending.h"
 #include "coordinator/run_json.h"
 #include "coordinator/run_options.h"
 #include "coordinator/rundir.h"
@@ -27,13 +28,15 @@ struct df_outputs {
 	uint64_t fingerprint;
 	bool has_inputs;               /* the list of inputs is written */
 	const uint64_t *sum;           /* --paranoid: of each input's content */
+	struct df_ending *ending;      /* may stop what takes long here */
 	uint64_t started_wall_ns;      /* of this epoch */
 	double elapsed_before;         /* seconds that earlier epochs ran */
 	struct df_run_summary summary; /* what run.json says of the request; memory in arena */
 };
 
 enum df_err df_outputs_open(struct df_outputs *o, const struct df_run_options *options,
-			    const struct df_dataset *dataset, struct df_fail *fail) DF_MUST_CHECK;
+			    const struct df_dataset *dataset, struct df_ending *ending,
+			    struct df_fail *fail) DF_MUST_CHECK;
 /* The run directory's part (outputs_dir.c): create or lock it, compare it with this run. */
 enum df_err df_outputs_open_dir(struct df_outputs *o, const struct df_run_options *options,
 				const struct df_dataset *dataset, struct df_fail *fail) DF_MUST_CHECK;

@@ -185,7 +185,7 @@ static enum df_err take_sums(struct df_outputs *o, const struct df_run_options *
 	uint64_t *sum = df_arena_array(&o->arena, d->n_source, sizeof(*sum));
 	if (!sum)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for the checksums of %zu inputs", d->n_source);
-	DF_TRY(df_checksums(d, (unsigned)r->jobs, sum, fail));
+	DF_TRY(df_checksums(d, (unsigned)r->jobs, o->ending, sum, fail));
 	o->sum = sum;
 	return DF_OK;
 }

@@ -186,7 +186,9 @@ int df_report(const struct df_report *r)
 		if (!counts_add_up(r))
 			code = DF_EXIT_FATAL;
 	}
-	if (r->outcome == DF_OUTCOME_STOPPED)
+	if (r->outcome == DF_OUTCOME_STOPPED && !r->totals && r->fail && r->fail->code == DF_ERR_INTERRUPTED)
+		df_info("%s", r->fail->msg); /* before the work began */
+	else if (r->outcome == DF_OUTCOME_STOPPED)
 		df_info(can_go_on(r) ? "stopped early; the same command goes on from here"
 				     : "stopped early; with files as input and -o DIR the same command could go on");
 	if (r->outputs->announced && df_report_json(r, state_word(r->outcome), &fail) != DF_OK) {

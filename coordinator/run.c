@@ -32,6 +32,7 @@
 #include "coordinator/read_paths.h"
 #include "coordinator/report.h"
 #include "coordinator/sink_thread.h"
+#include "coordinator/spool.h"
 #include "coordinator/status.h"
 #include "coordinator/supervise.h"
 #include "coordinator/wire.h"
@@ -46,6 +47,7 @@
 
 struct run {
 	const struct df_run_options *options;
+	struct df_spool spool;
 	struct df_dataset dataset;
 	struct df_grid grid;
 	struct df_outputs outputs;
@@ -149,6 +151,9 @@ static enum df_err plan(struct run *r, struct df_fail *fail)
 		.n_operand = o->n_input,
 		.format = (enum df_format)o->input_format,
 		.sequential = o->skip > 0 || o->limit >= 0,
+		.stdin_path = r->spool.used ? r->spool.path : NULL,
+		.stdin_id = r->spool.id,
+		.stdin_lines = r->spool.lines,
 	};
 	enum df_err err = df_dataset_open(&spec, &r->dataset, fail);
 	free(operand);
@@ -568,7 +573,7 @@ static enum df_err provide_descriptors(const struct df_run_options *o, struct df
 static enum df_err open_outputs(struct run *r, struct df_fail *fail)
 {
 	for (int ms = 0;; ms += 10) {
-		enum df_err err = df_outputs_open(&r->outputs, r->options, &r->dataset, fail);
+		enum df_err err = df_outputs_open(&r->outputs, r->options, &r->dataset, &r->ending, fail);
 		if (err != DF_ERR_BUSY || r->life->number <= 1 || ms >= LOCK_MS)
 			return err;
 		df_outputs_close(&r->outputs);
@@ -587,6 +592,7 @@ static enum df_err prepare(struct run *r, struct df_fail *fail)
 {
 	DF_TRY(df_ending_open(&r->ending, r->life, r->options->time_limit_ns, fail));
 	DF_TRY(provide_descriptors(r->options, fail));
+	DF_TRY(df_spool_open(r->options, r->life, &r->ending, &r->spool, fail));
 	DF_TRY(plan(r, fail));
 	bool live = false;
 	for (size_t i = 0; i < r->dataset.n_source; i++)
@@ -661,6 +667,7 @@ int df_coordinator_run(const struct df_run_options *options, struct df_life *lif
 	if (err == DF_OK && r.outputs.recovered.finished) {
 		df_progress_end(&r.progress);
 		int code = df_report_finished(&r.outputs, options);
+		df_spool_close(&r.spool, code == DF_EXIT_OK || code == DF_EXIT_REJECTS);
 		release(&r);
 		return code;
 	}
@@ -671,6 +678,7 @@ int df_coordinator_run(const struct df_run_options *options, struct df_life *lif
 	if (r.sink && !settle(&r, r.at_once ? SINK_HURRY_MS : SINK_GRACE_MS))
 		leave_at_once(&r, err, &fail);
 	int code = tell(&r, err, &fail);
+	df_spool_close(&r.spool, code == DF_EXIT_OK || code == DF_EXIT_REJECTS);
 	release(&r);
 	return code;
 }

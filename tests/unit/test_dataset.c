@@ -45,7 +45,7 @@ static int tear_down(void **state)
 
 static enum df_err open_with(enum df_format format, bool sequential, const char *const *operand, size_t n)
 {
-	struct df_dataset_spec spec = {operand, n, format, sequential};
+	struct df_dataset_spec spec = {.operand = operand, .n_operand = n, .format = format, .sequential = sequential};
 	df_dataset_release(&d);
 	memset(&fail, 0, sizeof(fail));
 	return df_dataset_open(&spec, &d, &fail);

@@ -205,13 +205,13 @@ static void test_checksums__are_those_of_the_bytes_and_a_changed_file_is_said(vo
 		df_file_id_of(&st, &f->source[i].id);
 	}
 	f->source[2].live = true;
-	assert_int_equal(df_checksums(&f->d, 4, f->sum, &f->fail), DF_OK);
+	assert_int_equal(df_checksums(&f->d, 4, NULL, f->sum, &f->fail), DF_OK);
 	assert_true(f->sum[0] == df_hash64("0123", 4) && f->sum[1] == df_hash64("01234", 5) && f->sum[2] == 0);
 	f->source[1].id.size++;
-	assert_int_equal(df_checksums(&f->d, 1, f->sum, &f->fail), DF_ERR_CHANGED);
+	assert_int_equal(df_checksums(&f->d, 1, NULL, f->sum, &f->fail), DF_ERR_CHANGED);
 	assert_non_null(strstr(f->fail.msg, "file01.jsonl"));
 	(void)unlink(path[0]);
-	assert_int_equal(df_checksums(&f->d, 1, f->sum, &f->fail), DF_ERR_NOT_FOUND);
+	assert_int_equal(df_checksums(&f->d, 1, NULL, f->sum, &f->fail), DF_ERR_NOT_FOUND);
 }
 
 #define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
