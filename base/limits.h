@@ -88,7 +88,7 @@
 #define DF_STALE_LOOK_MAX 16384 /* ... and names that it looks at to find them */
 #define DF_BARREN_MS 10000           /* without progress, before kills in a row mean that nothing can live */
 #define DF_REAP_MS 10000             /* a killed process that is still there is taken as gone */
-#define DF_WATCH_MS 100              /* between looks at the processes; under pressure of memory ... */
+#define DF_WATCH_MS 100              /* between looks at the processes; with half of the memory in use; with three quarters half of that */
 #define DF_WATCH_HOT_MS 25
 #define DF_STALL_MS 600000 /* nothing at all has moved: the run ends (or four deadlines, when that is more) */
 #define DF_HELLO_MS 1000

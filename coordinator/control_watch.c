@@ -37,7 +37,7 @@ static uint64_t interval_ns(const struct df_control *c)
 {
 	const struct df_control_config *k = &c->config;
 	if (k->mem_limit && c->memory_bytes > k->mem_limit / 2)
-		return DF_WATCH_HOT_MS * DF_MS;
+		return (c->memory_bytes > k->mem_limit / 4 * 3 ? DF_WATCH_HOT_MS / 2 : DF_WATCH_HOT_MS) * DF_MS;
 	if (k->doc_timeout_ns && k->doc_timeout_ns / 8 < DF_WATCH_MS * DF_MS)
 		return most(k->doc_timeout_ns / 8, 10 * DF_MS);
 	return DF_WATCH_MS * DF_MS;
@@ -228,17 +228,17 @@ static void watch_memory(struct df_control *c, uint64_t now_ns)
 	living = c->memory_bytes;
 	struct df_peer *p = largest(c, &living);
 	c->stats.memory_bytes = c->memory_bytes;
-	if (living <= limit)
+	if (living <= limit - limit / 16) /* what can be taken between two looks must not pass the limit */
 		return;
 	if (!p || !look(c, p->lane, DF_LOOK_MEMORY, &l)) {
 		if (!c->memory_told)
-			df_warn("all processes together use %" PRIu64 " MB, more than --mem-limit (%" PRIu64
+			df_warn("all processes together use %" PRIu64 " MB, too near to --mem-limit (%" PRIu64
 				" MB), and none is above its share; fewer workers (-j) need less",
 				c->memory_bytes / MB, limit / MB);
 		c->memory_told = true;
 		return;
 	}
-	df_warn("all processes together use %" PRIu64 " MB, more than --mem-limit (%" PRIu64
+	df_warn("all processes together use %" PRIu64 " MB, too near to --mem-limit (%" PRIu64
 		" MB); ending %s with %" PRIu64 " MB%s%s",
 		c->memory_bytes / MB, limit / MB, df_control_name(p, z), l.memory_bytes / MB, l.computing ? ", " : "",
 		l.computing ? place(c, &l, where, sizeof(where)) : "");

@@ -252,8 +252,10 @@ static bool is_crash(int sig)
 
 /* A process that left by exit() did it to itself, as one that crashed: no stranger can make it do that. (So end what a
  * sanitizer stops, and a library that calls exit.) */
-static enum df_cause cause_of(int sig)
+static enum df_cause cause_of(int sig, int exit_code)
 {
+	if (sig == 0 && exit_code == DF_CHILD_EXIT_NOMEM)
+		return DF_CAUSE_MEMORY;
 	return sig == 0 ? DF_CAUSE_EXIT : is_crash(sig) ? DF_CAUSE_SIGNAL : DF_CAUSE_STRANGER;
 }
 
@@ -262,8 +264,10 @@ static struct df_blame read_blame(const struct df_slot *slot, int sig, int exit_
 	struct df_look l;
 	look_at_slot(slot, &l);
 	return (struct df_blame){
-		.cause = cause_of(sig),
-		.detail = (uint32_t)(sig ? sig : exit_code),
+		.cause = cause_of(sig, exit_code),
+		.detail = (uint32_t)(sig                                ? sig
+				     : exit_code == DF_CHILD_EXIT_NOMEM ? 0
+									: exit_code),
 		.stage = l.stage,
 		.computing = l.computing,
 		.alone = l.alone,
@@ -379,8 +383,8 @@ size_t df_supervisor_children(const struct df_supervisor *s, struct df_child_inf
 {
 	size_t n = 0;
 	for (size_t i = 0; i < s->n && n < max; i++)
-		ret[n++] = (struct df_child_info){s->child[i].lane, s->child[i].role, s->child[i].number,
-						  s->child[i].pid};
+		ret[n++] =
+			(struct df_child_info){s->child[i].lane, s->child[i].role, s->child[i].number, s->child[i].pid};
 	qsort(ret, n, sizeof(*ret), by_number);
 	return n;
 }

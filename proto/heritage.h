@@ -20,6 +20,7 @@
 #define DF_HERITAGE_VERSION 1
 #define DF_HERITAGE_FD 3
 #define DF_SLOT_FD 4
+#define DF_CHILD_EXIT_NOMEM 12 /* a child left since its memory did not suffice; the slot says over what */
 
 struct df_heritage {
 	uint32_t epoch;

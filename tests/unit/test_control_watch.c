@@ -265,7 +265,7 @@ static void test_watch__a_killed_process_that_does_not_go_is_left_behind(void **
 static struct bench *with_memory(void)
 {
 	struct bench *b =
-		bench_set_up_with(10, 3, &(struct df_control_config){.mem_limit = 400 * MB, .mem_share = 100 * MB});
+		bench_set_up_with(10, 3, &(struct df_control_config){.mem_limit = 416 * MB, .mem_share = 100 * MB});
 	for (size_t i = 0; i < 3; i++)
 		bench_hello(b, b->spawned[i]);
 	b->look[0].memory_bytes = 40 * MB;
@@ -276,17 +276,17 @@ static void test_watch__above_the_limit_the_largest_worker_above_its_share_is_en
 {
 	struct bench *b = with_memory();
 	(void)state;
-	bench_look(b, b->spawned[0])->memory_bytes = 95 * MB;
+	bench_look(b, b->spawned[0])->memory_bytes = 85 * MB;
 	bench_look(b, b->spawned[1])->memory_bytes = 150 * MB;
 	bench_look(b, b->spawned[2])->memory_bytes = 110 * MB;
 	bench_pass(b, DF_SEC, STEP, 0);
-	assert_int_equal(b->n_killed, 0); /* 395 MB: above its share is allowed while there is room */
-	bench_look(b, b->spawned[2])->memory_bytes = 120 * MB;
+	assert_int_equal(b->n_killed, 0); /* 385 MB: above its share is allowed while there is room */
+	bench_look(b, b->spawned[2])->memory_bytes = 116 * MB;
 	bench_pass(b, DF_SEC, STEP, 0);
 	assert_int_equal(b->n_killed, 1);
 	assert_int_equal(b->killed[0], b->spawned[1]);
 	assert_int_equal(df_control_stats(b->c).memory_kills, 1);
-	assert_int_equal(df_control_stats(b->c).memory_bytes, 405 * MB);
+	assert_int_equal(df_control_stats(b->c).memory_bytes, 391 * MB);
 	bench_tear_down(b);
 }
 

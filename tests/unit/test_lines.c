@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "worker/read/feed.h"
 #include "worker/read/lines.h"
 
 struct memory {
@@ -229,6 +230,41 @@ static void test_lines__whole_files_lose_their_bom_and_have_a_limit(void **state
 	df_buf_release(&buf);
 }
 
+static void feed_bytes(struct df_feed *f, const char *z)
+{
+	char *p = NULL;
+	size_t room = 0, n = strlen(z);
+	assert_int_equal(df_feed_room(f, n, &p, &room), DF_OK);
+	assert_true(room >= n);
+	memcpy(p, z, n);
+	df_feed_added(f, n);
+}
+
+/* No memory for all of a record: it is given up, however much of it there is, and the next one is where it is. */
+static void test_lines__a_record_that_memory_does_not_do_for_does_not_lose_the_next(void **state)
+{
+	struct df_feed f;
+	struct df_line line;
+	(void)state;
+	df_feed_init(&f, 64, 1 << 20);
+	df_feed_restart(&f, 0, UINT64_MAX, false);
+	feed_bytes(&f, "one\ntwo is lo");
+	assert_int_equal(df_feed_line(&f, &line), DF_OK);
+	assert_int_equal(df_feed_line(&f, &line), DF_ERR_AGAIN);
+	line = df_feed_give_up(&f);
+	assert_int_equal(line.err, DF_ERR_NOMEM);
+	assert_int_equal(line.offset, 4);
+	assert_int_equal(df_feed_read_offset(&f), 13);
+	assert_int_equal(df_feed_line(&f, &line), DF_ERR_AGAIN);
+	feed_bytes(&f, "ng, very ");
+	assert_int_equal(df_feed_line(&f, &line), DF_ERR_AGAIN);
+	feed_bytes(&f, "long\nthree\n");
+	assert_int_equal(df_feed_line(&f, &line), DF_OK);
+	assert_int_equal(line.offset, 27);
+	assert_memory_equal(line.p, "three", 5);
+	df_feed_release(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -236,6 +272,7 @@ int main(void)
 		cmocka_unit_test(test_lines__crlf_bom_and_blank_lines_are_no_content),
 		cmocka_unit_test(test_lines__a_long_record_does_not_lose_the_next),
 		cmocka_unit_test(test_lines__a_long_record_is_not_read_to_its_end),
+		cmocka_unit_test(test_lines__a_record_that_memory_does_not_do_for_does_not_lose_the_next),
 		cmocka_unit_test(test_lines__a_file_that_changes_meanwhile_is_told),
 		cmocka_unit_test(test_lines__a_read_error_is_told),
 		cmocka_unit_test(test_lines__whole_files_lose_their_bom_and_have_a_limit),

@@ -104,6 +104,16 @@ bool df_line_is_blank(const char *p, size_t n)
 	return true;
 }
 
+struct df_line df_feed_give_up(struct df_feed *f)
+{
+	struct df_line line = {f->at + f->begin, NULL, 0, DF_ERR_NOMEM};
+	f->at += f->end;
+	df_feed_release(f);
+	f->scanned = 0;
+	f->skipping = true;
+	return line;
+}
+
 /* The line's bytes [begin, begin + n), LF left out: strip what is not the record. */
 static struct df_line frame(const struct df_feed *f, size_t n)
 {

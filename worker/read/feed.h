@@ -39,6 +39,10 @@ void df_feed_end(struct df_feed *f); /* no more bytes will come */
 /* The next line. DF_ERR_AGAIN: more bytes; DF_ERR_END: none left, or `stop`. */
 enum df_err df_feed_line(struct df_feed *f, struct df_line *ret_line) DF_MUST_CHECK;
 
+/* There was no room (df_feed_room: DF_ERR_NOMEM) for a record that does not end in what is held: it is given up, all memory with it, and
+ * the search goes on behind it. */
+struct df_line df_feed_give_up(struct df_feed *f);
+
 /* The next CSV row, as lines are; also err = DF_ERR_PARSE (with its bytes) when the input ends inside quotes. A row of
  * more than max_record bytes is given up at max_record and the search goes on behind the next LF, quoted or not: a
  * stray quote costs max_record bytes at most, not the rest of the file. */

@@ -149,7 +149,12 @@ enum df_err df_range_reader_next(struct df_range_reader *r, struct df_line *line
 			break;
 		if (err == DF_ERR_END)
 			return finish(r, fail);
-		DF_TRY(read_more(r, fail));
+		err = read_more(r, fail);
+		if (err == DF_ERR_NOMEM && !r->feed.skipping && r->feed.end > r->feed.begin) {
+			line[n++] = df_feed_give_up(&r->feed);
+			break;
+		}
+		DF_TRY(err);
 	}
 	*ret_n = n;
 	return DF_OK;

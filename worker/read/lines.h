@@ -8,7 +8,8 @@
  * end.
  *
  * Blank lines (nothing but spaces, tabs, CR) are no records; the CR of a CRLF and a BOM at byte 0 are not part of
- * one; the last line may lack its LF. A line longer than max_record is reported (err = DF_ERR_LIMIT) but never held.
+ * one; the last line may lack its LF. A line longer than max_record is reported (err = DF_ERR_LIMIT) but never held, and
+ * so is one for which there is no memory (DF_ERR_NOMEM).
  */
 #ifndef DF_WORKER_READ_LINES_H
 #define DF_WORKER_READ_LINES_H
@@ -42,7 +43,7 @@ struct df_line {
 	uint64_t offset; /* of the line's first byte */
 	const char *p;   /* the record, DF_RECORD_PADDING readable bytes behind it; NULL with err */
 	size_t n;        /* without CR, LF, BOM */
-	enum df_err err; /* DF_OK, or DF_ERR_LIMIT: longer than max_record */
+	enum df_err err; /* DF_OK; DF_ERR_LIMIT: longer than max_record; DF_ERR_NOMEM: than there is memory */
 };
 
 struct df_range_reader; /* a buffer of block + max_record + padding bytes at most; reused for many ranges */
