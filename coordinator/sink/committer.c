@@ -39,21 +39,24 @@ void df_commit_job_init(struct df_commit_job *job)
 	*job = (struct df_commit_job){0};
 	df_buf_init(&job->commit, DF_JOURNAL_RECORD_MAX);
 	df_buf_init(&job->rotate, DF_JOURNAL_RECORD_MAX);
+	df_buf_init(&job->finish, DF_JOURNAL_RECORD_MAX);
 }
 
 void df_commit_job_release(struct df_commit_job *job)
 {
 	df_buf_release(&job->commit);
 	df_buf_release(&job->rotate);
+	df_buf_release(&job->finish);
 }
 
 void df_commit_job_reset(struct df_commit_job *job)
 {
 	df_buf_reset(&job->commit);
 	df_buf_reset(&job->rotate);
+	df_buf_reset(&job->finish);
 	job->parts = NULL;
 	job->n_file = 0;
-	job->sync_dir = job->did_sync_dir = job->finish = false;
+	job->sync_dir = job->did_sync_dir = false;
 	job->err = DF_OK;
 	job->fail = (struct df_fail){0};
 }
@@ -85,7 +88,7 @@ enum df_err df_commit_job_run(struct df_commit_job *job, struct df_journal *j, e
 {
 	struct df_fail *fail = &job->fail;
 	bool rotates = job->rotate.n > 0;
-	bool durable = policy == DF_FSYNC_COMMIT || (policy == DF_FSYNC_ROTATE && (rotates || job->finish));
+	bool durable = policy == DF_FSYNC_COMMIT || (policy == DF_FSYNC_ROTATE && (rotates || job->finish.n));
 	if (job->parts && durable)
 		DF_TRY(sync_data(job, fail));
 	if (job->commit.n)
@@ -96,8 +99,8 @@ enum df_err df_commit_job_run(struct df_commit_job *job, struct df_journal *j, e
 		DF_TRY(df_journal_sync(j, fail));
 	if (rotates)
 		DF_TRY(rotate_set(job, durable, fail));
-	if (job->finish) {
-		DF_TRY(df_journal_append(j, DF_JOURNAL_FINISH, DF_STR(""), fail));
+	if (job->finish.n) {
+		DF_TRY(df_journal_append(j, DF_JOURNAL_FINISH, df_buf_str(&job->finish), fail));
 		if (durable)
 			DF_TRY(df_journal_sync(j, fail));
 	}

@@ -25,7 +25,7 @@ struct df_commit_job {
 	struct df_buf commit; /* payloads; empty: no such record */
 	struct df_buf rotate;
 	struct df_parts closing; /* with a rotate payload: the set to close (parts may point to it) */
-	bool finish;
+	struct df_buf finish;
 	/* answers */
 	bool did_sync_dir;
 	enum df_err err;

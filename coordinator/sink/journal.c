@@ -165,6 +165,13 @@ enum df_err df_journal_put_commit(struct df_buf *out, struct df_counter_names *n
 	return df_buf_err(out);
 }
 
+enum df_err df_journal_put_finish(struct df_buf *out, const struct df_grid_size *complete)
+{
+	put_varint(out, complete->n_source);
+	put_varint(out, complete->n_cell);
+	return df_buf_err(out);
+}
+
 enum df_err df_journal_put_rotate(struct df_buf *out, const struct df_journal_file *file, size_t n_file)
 {
 	put_files(out, file, n_file);

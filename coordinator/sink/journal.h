@@ -24,7 +24,7 @@
  *           (source, offset, deaths, cause, detail, stage), of several for one record the last stands; sources: n, n x (source,
  *           ended | error << 1, n_cell, message)
  *   ROTATE  files: n, n x file, the states at which this set of parts is closed; the next set's number is one higher
- *   FINISH  nothing
+ *   FINISH  sources, cells of all that have no error (both may be left out)
  *   file =  kind, number, dimension (.npy, else 0), end, rows, hash of its bytes from the start to `end` without the .npy header
  *
  * The hash covers the file from its start, not only from the last commit: one pass over the data then serves the commits and the
@@ -89,6 +89,7 @@ enum df_err df_journal_put_header(struct df_buf *out, const struct df_journal_he
 enum df_err df_journal_put_epoch(struct df_buf *out, uint32_t epoch, uint64_t boot_id) DF_MUST_CHECK;
 enum df_err df_journal_put_commit(struct df_buf *out, struct df_counter_names *names, const struct df_commit *commit,
 				  const struct df_journal_file *file, size_t n_file) DF_MUST_CHECK;
+enum df_err df_journal_put_finish(struct df_buf *out, const struct df_grid_size *complete) DF_MUST_CHECK;
 enum df_err df_journal_put_rotate(struct df_buf *out, const struct df_journal_file *file, size_t n_file) DF_MUST_CHECK;
 
 struct df_journal {
@@ -121,8 +122,15 @@ struct df_mark {
 	uint64_t seq; /* number of the COMMIT record */
 };
 
+struct df_marks {
+	struct df_mark *mark;
+	size_t n;
+};
+
 struct df_replay {
 	bool has_header, finished;
+	bool has_size; /* of a finished run's grid */
+	struct df_grid_size size;
 	struct df_journal_header header;
 	uint32_t epoch;   /* the last one recorded; 0: none */
 	uint64_t boot_id; /* of its process; 0: not known */
@@ -136,6 +144,9 @@ struct df_replay {
 	size_t n_source, cap_source;
 	struct df_journal_file *closed; /* parts of rotated sets, in order */
 	size_t n_closed, cap_closed;
+	bool keep_marks;               /* set before the replay: those of closed parts are wanted too */
+	struct df_marks *closed_marks; /* then: of closed[i] */
+	size_t cap_closed_marks;
 	uint32_t no;                              /* of the set that is open */
 	struct df_journal_file open[DF_N_OUTPUT]; /* its files; end 0: no commit named it */
 	struct df_mark *mark[DF_N_OUTPUT];

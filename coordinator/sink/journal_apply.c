@@ -120,6 +120,9 @@ void df_replay_release(struct df_replay *r)
 	free(r->counter);
 	free(r->strike);
 	free(r->source);
+	for (size_t i = 0; r->keep_marks && i < r->n_closed; i++)
+		free(r->closed_marks[i].mark);
+	free(r->closed_marks);
 	free(r->closed);
 	for (int k = 0; k < DF_N_OUTPUT; k++)
 		free(r->mark[k]);
@@ -292,6 +295,19 @@ static enum df_err apply_sources(struct df_replay *r, struct cursor *c)
 	return c->bad ? DF_ERR_CORRUPT : DF_OK;
 }
 
+/* The marks of a part that is closed, before it joins the list. */
+static enum df_err close_marks(struct df_replay *r, uint32_t kind)
+{
+	if (r->keep_marks) {
+		ROOM(r->closed_marks, r->n_closed, r->cap_closed_marks, SIZE_MAX / sizeof(*r->closed_marks));
+		r->closed_marks[r->n_closed] = (struct df_marks){r->mark[kind], r->n_mark[kind]};
+		r->mark[kind] = NULL;
+		r->cap_mark[kind] = 0;
+	}
+	r->n_mark[kind] = 0;
+	return DF_OK;
+}
+
 static enum df_err apply_rotate(struct df_replay *r, struct cursor *c)
 {
 	size_t n_open = 0;
@@ -310,9 +326,9 @@ static enum df_err apply_rotate(struct df_replay *r, struct cursor *c)
 			return DF_ERR_CORRUPT;
 		f.seq = r->seq;
 		ROOM(r->closed, r->n_closed, r->cap_closed, SIZE_MAX / sizeof(f));
+		DF_TRY(close_marks(r, f.kind));
 		r->closed[r->n_closed++] = f;
 		*open = (struct df_journal_file){0};
-		r->n_mark[f.kind] = 0;
 	}
 	r->no++;
 	return c->bad || r->no == 0 ? DF_ERR_CORRUPT : DF_OK;
@@ -339,8 +355,13 @@ static enum df_err apply(struct df_replay *r, unsigned type, struct cursor *c)
 		for (int k = 0; k < DF_N_OUTPUT; k++)
 			if (r->open[k].end)
 				return DF_ERR_CORRUPT;
-		r->finished = true;
-		return DF_OK;
+		r->has_size = c->p < c->end;
+		if (r->has_size)
+			r->size.n_source = get_varint(c);
+		if (r->has_size)
+			r->size.n_cell = get_varint(c);
+		r->finished = !c->bad;
+		return c->bad ? DF_ERR_CORRUPT : DF_OK;
 	default:
 		return DF_ERR_CORRUPT;
 	}

@@ -103,9 +103,18 @@ static bool nothing_missing(const struct df_sink *s, struct df_fail *fail)
 	return true;
 }
 
+static struct df_grid_size size_of_grid(const struct df_sink *s)
+{
+	struct df_grid_size size = {.n_source = s->n_source};
+	for (uint32_t i = 0; i < s->n_source; i++)
+		size.n_cell += s->source[i].failed ? 0 : s->source[i].n_cell;
+	return size;
+}
+
 static void finish(struct df_sink *s)
 {
 	struct df_fail fail = {0};
+	struct df_grid_size size = size_of_grid(s);
 	if (s->complete && !nothing_missing(s, &fail)) {
 		df_sink_fatal(s, &fail);
 		return;
@@ -117,7 +126,7 @@ static void finish(struct df_sink *s)
 	}
 	if (anything_to_commit(s) || df_store_committing(s->config.store))
 		return;
-	if (df_store_finish(s->config.store, s->complete, &fail) != DF_OK) {
+	if (df_store_finish(s->config.store, s->complete ? &size : NULL, &fail) != DF_OK) {
 		df_sink_fatal(s, &fail);
 		return;
 	}

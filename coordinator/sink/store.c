@@ -281,7 +281,7 @@ enum df_err df_store_reap(struct df_store *s, bool *ret_done, struct df_fail *fa
 	return DF_OK;
 }
 
-static enum df_err close_files(struct df_store *s, bool finished, struct df_fail *why)
+static enum df_err close_files(struct df_store *s, const struct df_grid_size *complete, struct df_fail *why)
 {
 	struct df_commit_job *job = &s->job;
 	struct df_journal_file file[DF_N_OUTPUT];
@@ -292,24 +292,25 @@ static enum df_err close_files(struct df_store *s, bool finished, struct df_fail
 		DF_TRY(hand_over_set(s, why));
 	else
 		job->parts = &s->parts;
-	job->finish = finished;
+	if (complete && df_journal_put_finish(&job->finish, complete) != DF_OK)
+		return df_fail(why, DF_ERR_NOMEM, "no memory for a journal record");
 	job->err = df_commit_job_run(job, &s->journal, s->config.fsync);
 	return job->err;
 }
 
-enum df_err df_store_finish(struct df_store *s, bool finished, struct df_fail *fail)
+enum df_err df_store_finish(struct df_store *s, const struct df_grid_size *complete, struct df_fail *fail)
 {
 	if (s->over)
 		return DF_OK;
 	DF_TRY(check_usable(s, fail));
 	if (df_committer_busy(s->committer))
 		return df_fail(fail, DF_ERR_BUSY, "a commit is in flight");
-	if (finished && s->pending_bytes)
+	if (complete && s->pending_bytes)
 		return df_fail(fail, DF_ERR_BUG, "%llu bytes were never committed",
 			       (unsigned long long)s->pending_bytes);
 	if (!s->is_stdout) {
 		struct df_fail why = {0};
-		enum df_err err = close_files(s, finished, &why);
+		enum df_err err = close_files(s, complete, &why);
 		if (err != DF_OK && s->job.err == DF_OK)
 			return give_up(s, err, &why, fail);
 		DF_TRY(settle_job(s, fail));

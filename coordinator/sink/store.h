@@ -44,8 +44,7 @@ struct df_store_config {
 /* A reader's cells carry what the reader said of them, so that a later epoch can check that the input is the same. */
 struct df_commit_cells {
 	struct df_cells cells;
-	struct df_cell_info
-		info; /* sum over the range, see proto/cell_info.h; zeros for plain files */
+	struct df_cell_info info; /* sum over the range, see proto/cell_info.h; zeros for plain files */
 };
 
 struct df_source_state {
@@ -119,8 +118,15 @@ int df_store_event_fd(const struct df_store *s);
 /* True in *ret_done once per commit that became durable. Does rotation when it is due. */
 enum df_err df_store_reap(struct df_store *s, bool *ret_done, struct df_fail *fail) DF_MUST_CHECK;
 
-/* Nothing in flight may be left (reap first). Closes the parts under their final names; with `finished` writes the FINISH record. */
-enum df_err df_store_finish(struct df_store *s, bool finished, struct df_fail *fail) DF_MUST_CHECK;
+/* How large the grid of a complete run is, so that a journal proves by itself that no cell is missing. */
+struct df_grid_size {
+	uint64_t n_source;
+	uint64_t n_cell; /* of all sources that have no error */
+};
+
+/* Nothing in flight may be left (reap first). Closes the parts under their final names; with `complete` writes the FINISH record. */
+enum df_err df_store_finish(struct df_store *s, const struct df_grid_size *complete,
+			    struct df_fail *fail) DF_MUST_CHECK;
 
 /* Bytes appended since the last commit began. */
 uint64_t df_store_pending_bytes(const struct df_store *s);

@@ -133,6 +133,7 @@ static void test_journal__everything_reads_back(void **state)
 	append(f, DF_JOURNAL_COMMIT);
 	assert_int_equal(df_journal_put_rotate(&f->b, file, 2), DF_OK);
 	append(f, DF_JOURNAL_ROTATE);
+	assert_int_equal(df_journal_put_finish(&f->b, &(struct df_grid_size){12, big}), DF_OK);
 	append(f, DF_JOURNAL_FINISH);
 
 	assert_int_equal(replay(f), DF_OK);
@@ -158,6 +159,7 @@ static void test_journal__everything_reads_back(void **state)
 		    r->source[0].n_cell == big);
 	assert_true(df_str_eq(r->source[0].message, DF_STR("m\0n")));
 	assert_true(r->source[1].source == 9 && r->source[1].ended);
+	assert_true(r->has_size && r->size.n_source == 12 && r->size.n_cell == big);
 	assert_int_equal(r->n_closed, 2);
 	const struct df_journal_file *npy = &r->closed[1];
 	assert_true(npy->kind == DF_OUTPUT_NPY && npy->no == 0 && npy->dim == 384 && npy->end == 128 + 768 &&
@@ -385,7 +387,8 @@ static void test_journal__records_in_a_wrong_order_or_shape_are_refused(void **s
 		 "\x01\x00\x00\x00\x01\x01"
 		 "12345678",
 		 14}, /* of a file that no commit named */
-		{DF_JOURNAL_FINISH, "\x00", 1},
+		{DF_JOURNAL_FINISH, "\x01", 1},
+		{DF_JOURNAL_FINISH, "\x01\x01\x00", 3},
 		{0, "", 0},
 		{6, "", 0},
 		{255, "", 0},

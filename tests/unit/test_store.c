@@ -121,7 +121,7 @@ static void test_store__writes_on_while_a_commit_is_in_flight(void **state)
 		}
 	}
 	wait_done(f);
-	assert_int_equal(df_store_finish(f->s, true, &f->fail), DF_OK);
+	assert_int_equal(df_store_finish(f->s, &(struct df_grid_size){1, 1}, &f->fail), DF_OK);
 	size_t n = 0;
 	uint64_t rows[DF_N_OUTPUT] = {0}, size = 0;
 	const struct df_part_info *info = df_store_parts(f->s, &n);
@@ -169,19 +169,19 @@ static void test_store__goes_on_in_the_next_life(void **state)
 	assert_int_equal(put(f, DF_OUTPUT_JSONL, "more\n", 5, 1), DF_OK);
 	commit(f, 1, 1);
 	wait_done(f);
-	assert_int_equal(df_store_finish(f->s, false, &f->fail), DF_OK);
+	assert_int_equal(df_store_finish(f->s, NULL, &f->fail), DF_OK);
 	df_store_close(&f->s);
 	assert_true(exists(f, "part-00000.jsonl") && exists(f, "rejects-00000.jsonl") && !exists(f, "part-00000.npy"));
 	/* stopped, not finished: the next life writes the next set, and leaves no file without rows */
 	open_store(f);
 	assert_true(!f->r.finished && f->r.epoch == 3 && f->r.n_cells == 1 && f->r.cells[0].cells.n == 2);
 	assert_int_equal(put(f, DF_OUTPUT_JSONL, "never committed\n", 16, 1), DF_OK);
-	assert_int_equal(df_store_finish(f->s, true, &f->fail), DF_ERR_BUG);
-	assert_int_equal(df_store_finish(f->s, false, &f->fail), DF_OK);
+	assert_int_equal(df_store_finish(f->s, &(struct df_grid_size){1, 1}, &f->fail), DF_ERR_BUG);
+	assert_int_equal(df_store_finish(f->s, NULL, &f->fail), DF_OK);
 	df_store_close(&f->s);
 	assert_false(exists(f, "part-00001.jsonl") || exists(f, "part-00001.jsonl.open"));
 	open_store(f);
-	assert_int_equal(df_store_finish(f->s, true, &f->fail), DF_OK);
+	assert_int_equal(df_store_finish(f->s, &(struct df_grid_size){1, 1}, &f->fail), DF_OK);
 	df_store_close(&f->s);
 	open_store(f);
 	assert_true(f->r.finished && f->r.n_counter == 1 && f->r.counter[0].value == 2);
@@ -198,7 +198,7 @@ static void test_store__a_run_without_rows_is_a_run(void **state)
 	open_store(f);
 	commit(f, 0, 1000000);
 	wait_done(f);
-	assert_int_equal(df_store_finish(f->s, true, &f->fail), DF_OK);
+	assert_int_equal(df_store_finish(f->s, &(struct df_grid_size){1, 1}, &f->fail), DF_OK);
 	df_store_close(&f->s);
 	open_store(f);
 	assert_true(f->r.finished && f->r.n_cells == 1 && f->r.cells[0].cells.n == 1000000);
@@ -221,7 +221,7 @@ static void test_store__rejects_alone_fill_sets_too(void **state)
 		commit(f, i, 1);
 		wait_done(f);
 	}
-	assert_int_equal(df_store_finish(f->s, true, &f->fail), DF_OK);
+	assert_int_equal(df_store_finish(f->s, &(struct df_grid_size){1, 1}, &f->fail), DF_OK);
 	assert_true(exists(f, "rejects-00000.jsonl") && exists(f, "rejects-00002.jsonl") &&
 		    !exists(f, "rejects-00003.jsonl"));
 }
@@ -236,7 +236,7 @@ static void test_store__mistakes_of_its_caller_end_it_with_a_reason(void **state
 	struct df_commit none = {0};
 	assert_int_equal(df_store_commit(f->s, &none, &f->fail), DF_ERR_BUG);
 	assert_int_equal(df_store_reap(f->s, &done, &f->fail), DF_ERR_BUG);
-	assert_int_equal(df_store_finish(f->s, true, &f->fail), DF_ERR_BUG);
+	assert_int_equal(df_store_finish(f->s, &(struct df_grid_size){1, 1}, &f->fail), DF_ERR_BUG);
 	assert_non_null(strstr(f->fail.msg, "the run writes none"));
 	df_store_close(&f->s);
 	float v[6] = {0};
@@ -320,7 +320,7 @@ static void test_store__stdout_waits_for_a_slow_reader_of_a_pipe_that_does_not_b
 	assert_int_equal(put(f, DF_OUTPUT_REJECTS, "x", 1, 1), DF_OK); /* counted only */
 	commit(f, 0, 1);
 	wait_done(f);
-	assert_int_equal(df_store_finish(f->s, true, &f->fail), DF_OK);
+	assert_int_equal(df_store_finish(f->s, &(struct df_grid_size){1, 1}, &f->fail), DF_OK);
 	(void)close(fd[1]);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(r.n, n);
