@@ -72,6 +72,25 @@ static void lose_tail(struct peer *p, struct pipe *pipe)
 		pipe_cut(pipe, (size_t)world_roll(p->world, pipe->n + 1));
 }
 
+/* Another one for each batch. */
+static uint64_t slot_seq(const struct peer *p)
+{
+	return p->batch ? 2 * (p->msg.lease << 24 | (p->at + 1)) : 0;
+}
+
+struct df_look peer_look(const struct peer *p, uint64_t now_ns)
+{
+	struct df_look l = {.stage = DF_NO_STAGE, .computing = p->batch > 0, .seq = slot_seq(p), .n_record = p->batch};
+	l.alive = p->alive ? 1 + now_ns / DF_SEC : 0;
+	if (!p->batch)
+		return l;
+	l.since_ns = p->wake_ns < now_ns ? p->wake_ns : now_ns;
+	l.lease = p->msg.lease;
+	l.alone = (p->msg.lease_msg.flags & DF_LEASE_ALONE) && p->batch == 1;
+	l.record = (struct df_record_id){p->item[p->at].source, p->item[p->at].record->offset};
+	return l;
+}
+
 /* What the coordinator will find: how it ended, and what its slot says. */
 static void leave_word(struct peer *p, int sig, bool crashed, uint64_t now_ns)
 {
@@ -81,6 +100,7 @@ static void leave_word(struct peer *p, int sig, bool crashed, uint64_t now_ns)
 	p->blame = (struct df_blame){.cause = crashed ? DF_CAUSE_SIGNAL : DF_CAUSE_STRANGER, .computing = p->batch > 0};
 	if (p->batch) {
 		p->blame.lease = p->msg.lease;
+		p->blame.seq = slot_seq(p);
 		p->blame.alone = (p->msg.lease_msg.flags & DF_LEASE_ALONE) && p->batch == 1;
 		p->blame.record = (struct df_record_id){p->item[p->at].source, p->item[p->at].record->offset};
 	}

@@ -12,6 +12,7 @@
 
 #include "base/arena.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/effects.h"
 #include "tests/sim/help_net.h"
 #include "worker/link.h"
 
@@ -71,6 +72,8 @@ void peer_die(struct peer *p, int signal, bool crashed, uint64_t now_ns);
 void peer_receive(struct peer *p, const struct df_msg *msg, struct df_blob *const *payload, size_t n, uint64_t now_ns);
 /* Control is told that it ended; it lives on. */
 void peer_disown(struct peer *p, int signal, uint64_t now_ns);
+/* Its slot, and that its link thread runs: each second, until it ends. */
+struct df_look peer_look(const struct peer *p, uint64_t now_ns);
 /* When it wants to be stepped. */
 uint64_t peer_next_ns(const struct peer *p);
 

@@ -83,6 +83,17 @@ static void effect_close_lane(void *self, uint64_t lane)
 	DF_ASSERT(p != NULL && (!p->alive || p->disowned));
 }
 
+static bool effect_look(void *self, uint64_t lane, unsigned want, struct df_look *ret_look)
+{
+	struct spine *s = self;
+	struct peer *p = lane ? find_peer(s, lane) : NULL;
+	(void)want;
+	if (!p)
+		return false;
+	*ret_look = peer_look(p, s->now_ns);
+	return true;
+}
+
 static void on_emit(void *self, struct df_event *event)
 {
 	struct spine *s = self;
@@ -137,7 +148,13 @@ static void begin(struct spine *s)
 	struct df_control_config control = {
 		.dataset = &w->dataset,
 		.grid = &s->grid,
-		.effects = {effect_send, effect_order, effect_spawn, effect_kill, effect_close_lane, s},
+		.effects = {.send = effect_send,
+			    .order = effect_order,
+			    .spawn = effect_spawn,
+			    .kill = effect_kill,
+			    .close_lane = effect_close_lane,
+			    .self = s,
+			    .look = effect_look},
 		.epoch = s->recovered.epoch,
 		.n_worker = 1 + (uint32_t)world_roll(w, 4),
 		.n_reader_max = 1 + (uint32_t)world_roll(w, 3),
@@ -146,6 +163,7 @@ static void begin(struct spine *s)
 		.skip = w->skip,
 		.limit = w->limit,
 		.grace_ns = 5 * DF_SEC,
+		.tail_redo = s->recovered.epoch % 2 == 1,
 	};
 	DF_ASSERT(df_control_create(&control, &s->recovered, &s->control) == DF_OK);
 	s->notice_state = DF_STATE_RUN;
