@@ -94,6 +94,7 @@
 #define DF_HELLO_MS 1000
 #define DF_SILENT_MS 10000 /* a peer silent for this long is retired */
 #define DF_WORKERS_MAX 1024
+#define DF_READERS_MAX 8 /* at the same time */
 #define DF_COORDINATOR_BYTES (48U << 20) /* of the run's memory, kept for the coordinator: an eighth, within these two */
 #define DF_COORDINATOR_BYTES_MAX (512U << 20)
 #define DF_CHILD_BYTES_MIN (16U << 20) /* a child's share of --mem-limit must not be less */

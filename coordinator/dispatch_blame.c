@@ -7,6 +7,8 @@
  * record by record takes its time. A suspect runs alone until it has its result. Only a crash over a single record that
  * was alone is a strike.
  */
+#include <string.h>
+
 #include "base/array.h"
 #include "base/limits.h"
 #include "coordinator/dispatch_core.h"
@@ -74,7 +76,8 @@ static void remove_lane(struct df_dispatch *d, uint64_t id)
 	if (!lane)
 		return;
 	df_pace_forget(d, lane);
-	*lane = d->lane[--d->n_lane];
+	d->n_lane--;
+	memmove(lane, lane + 1, (size_t)(d->lane + d->n_lane - lane) * sizeof(*lane));
 }
 
 void df_dispatch_lost(struct df_dispatch *d, uint64_t id, uint64_t now_ns)

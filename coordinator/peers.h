@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * peers: the processes behind lanes, as the control thread sees them. A small array searched from the front.
+ * peers: the processes behind lanes, as the control thread sees them. Lanes rise: the newest is the last.
  */
 #ifndef DF_COORDINATOR_PEERS_H
 #define DF_COORDINATOR_PEERS_H

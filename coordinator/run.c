@@ -13,7 +13,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +23,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "coordinator/control.h"
+#include "coordinator/descriptors.h"
 #include "coordinator/ending.h"
 #include "coordinator/memory.h"
 #include "coordinator/news.h"
@@ -41,9 +41,6 @@
 #define SINK_HURRY_MS 1000 /* the same when a second request has come, or the sink has failed */
 #define STUCK_NS (60 * DF_SEC) /* a write that takes longer is told, and again each time that long */
 #define LOCK_MS 1000           /* for the lock of a coordinator that was just killed */
-#define READERS_MAX 8
-#define DESCRIPTORS_OWN 64
-#define DESCRIPTORS_PER_CHILD 8 /* measured: 7 */
 
 struct run {
 	const struct df_run_options *options;
@@ -214,7 +211,7 @@ static enum df_err start_sink(struct run *r, struct df_fail *fail)
 static uint32_t n_readers_max(const struct run *r)
 {
 	uint32_t n = (uint32_t)r->options->jobs / 2;
-	return n < 1 ? 1 : n > READERS_MAX ? READERS_MAX : n;
+	return n < 1 ? 1 : n > DF_READERS_MAX ? DF_READERS_MAX : n;
 }
 
 static enum df_err plan_memory(struct run *r, struct df_fail *fail)
@@ -553,22 +550,6 @@ static void release(struct run *r)
 	df_ending_close(&r->ending);
 }
 
-/* libzmq ends the process when accept() or an eventfd finds no descriptor: make sure of them before it is asked. */
-static enum df_err provide_descriptors(const struct df_run_options *o, struct df_fail *fail)
-{
-	struct rlimit limit;
-	rlim_t need = DESCRIPTORS_OWN + ((rlim_t)o->jobs + READERS_MAX) * DESCRIPTORS_PER_CHILD;
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
-		return DF_OK;
-	limit.rlim_cur = limit.rlim_max < need ? limit.rlim_max : need;
-	if (limit.rlim_cur < need || setrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return df_fail(fail, DF_ERR_LIMIT,
-			       "%lld workers need %llu open files, and the limit is %llu: raise it (ulimit -n) or use "
-			       "fewer (-j)",
-			       (long long)o->jobs, (unsigned long long)need, (unsigned long long)limit.rlim_max);
-	return DF_OK;
-}
-
 /* A coordinator that was killed in the middle of a spawn has a child that holds its lock until it reaches exec. */
 static enum df_err open_outputs(struct run *r, struct df_fail *fail)
 {
@@ -591,7 +572,7 @@ static enum df_err unless_asked_to_stop(struct run *r, struct df_fail *fail)
 static enum df_err prepare(struct run *r, struct df_fail *fail)
 {
 	DF_TRY(df_ending_open(&r->ending, r->life, r->options->time_limit_ns, fail));
-	DF_TRY(provide_descriptors(r->options, fail));
+	DF_TRY(df_descriptors_provide((uint64_t)r->options->jobs, fail));
 	DF_TRY(df_spool_open(r->options, r->life, &r->ending, &r->spool, fail));
 	DF_TRY(plan(r, fail));
 	bool live = false;
