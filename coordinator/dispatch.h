@@ -44,11 +44,11 @@ struct df_lease {
 	size_t n_blob, cap_blob;
 	uint64_t bytes; /* input bytes */
 	uint64_t sent_ns;
-	uint32_t attempts; /* failures so far of the unluckiest cell in it */
-	uint32_t kills;    /* by strangers, likewise */
-	uint64_t lost_ns;  /* when the first process died whose work is in it (df_dispatch_lost); 0: none did */
-	bool suspect;      /* it ended a process, or may have: should it come back, each cell goes alone */
-	bool is_void;      /* its twin was seen: no cell is held by it */
+	uint32_t attempts;     /* failures so far of the unluckiest cell in it */
+	uint32_t kills;        /* by strangers, likewise */
+	uint64_t lost_ns;      /* when the first process died whose work is in it (df_dispatch_lost); 0: none did */
+	bool suspect;          /* it ended a process, or may have: should it come back, each cell goes alone */
+	bool is_void;          /* its twin was seen: no cell is held by it */
 	struct df_lease *twin; /* the other lease with the same cells, while both are out; not owned */
 };
 
@@ -61,10 +61,10 @@ struct df_slow {
 /* What a dead worker's blame slot said. */
 struct df_blame {
 	enum df_cause cause;
-	uint32_t detail; /* see enum df_cause */
-	uint32_t stage;  /* DF_NO_STAGE */
-	bool computing;  /* the slot was in use */
-	bool alone;      /* a single record was in work, alone in its lease */
+	uint32_t detail;        /* see enum df_cause */
+	uint32_t stage;         /* DF_NO_STAGE */
+	bool computing;         /* the slot was in use */
+	bool alone;             /* a single record was in work, alone in its lease */
 	uint64_t seq, since_ns; /* of the slot: the same batch, the same sign of progress */
 	uint64_t lease;
 	struct df_record_id record; /* the first of the batch */
