@@ -237,14 +237,20 @@ void df_slot_tick(struct df_slot *s, uint64_t now_ns)
 	atomic_store_explicit(&s->since_ns, now_ns, memory_order_relaxed);
 }
 
+/* The descriptor stays: a process that has confined itself could not open it again. */
 uint64_t df_peak_rss_bytes(void)
 {
+	static atomic_int kept = -1;
 	char text[4096];
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-	(void)close(fd);
+	int fd = atomic_load(&kept), none = -1;
+	if (fd < 0) {
+		fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 && !atomic_compare_exchange_strong(&kept, &none, fd)) {
+			(void)close(fd); /* another thread was first */
+			fd = none;
+		}
+	}
+	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, 0);
 	if (n <= 0)
 		return 0;
 	text[n] = '\0';

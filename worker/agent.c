@@ -38,6 +38,8 @@ struct agent {
 	struct df_worker_link link;
 	struct df_job *job;
 	struct df_slot *slot;
+	struct df_spawner *spawner;
+	const struct df_confine *confine;
 	pthread_mutex_t mutex;
 	pthread_cond_t arrived; /* inbox has a lease, or leaving */
 	pthread_cond_t room;    /* outbox has room, or leaving */
@@ -161,10 +163,12 @@ static void compute_failed(struct agent *a, const struct df_fail *fail)
 static void *compute(void *self)
 {
 	struct agent *a = self;
-	struct df_job_config config = {a->h, a->slot, send, a};
+	struct df_job_config config = {a->h, a->slot, a->spawner, send, a};
 	struct df_fail fail = {0};
 	struct df_arena arena;
 	enum df_err err = df_job_create(&config, &a->job, &fail);
+	if (err == DF_OK && a->confine)
+		err = df_confine_end(a->confine, &fail);
 	df_arena_init(&arena, 64U << 20, 1U << 20);
 	for (struct parcel *p; err == DF_OK && (p = next_lease(a));) {
 		struct df_msg msg;
@@ -273,9 +277,10 @@ static enum df_err link_loop(struct agent *a, struct df_fail *fail)
 	return DF_OK;
 }
 
-enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, struct df_fail *fail)
+enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, struct df_spawner *spawner,
+			 const struct df_confine *confine, struct df_fail *fail)
 {
-	struct agent a = {.h = h, .slot = slot};
+	struct agent a = {.h = h, .slot = slot, .spawner = spawner, .confine = confine};
 	pthread_t thread;
 	(void)pthread_mutex_init(&a.mutex, NULL);
 	(void)pthread_cond_init(&a.arrived, NULL);

@@ -434,7 +434,7 @@ static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 	j->input = calloc(DF_BLOCK_RECORDS, sizeof(*j->input));
 	if (!j->line || !j->input)
 		return DF_ERR_NOMEM;
-	DF_TRY(df_pipeline_run_open(h, &j->pipeline, fail));
+	DF_TRY(df_pipeline_run_open(h, j->config.slot, j->config.spawner, &j->pipeline, fail));
 	DF_TRY(df_record_parser_create(keys, h->max_record, &j->parser));
 	DF_TRY(df_range_reader_create(DF_BLOCK_BYTES, h->max_record, &j->range));
 	return df_emit_create(&emit, &j->emit);

@@ -17,6 +17,7 @@ struct df_job;
 struct df_job_config {
 	const struct df_heritage *heritage;
 	struct df_slot *slot;
+	struct df_spawner *spawner; /* NULL: no stage starts commands */
 	/* A RESULT or FAILED message is ready: header and payload (references pass to the callee). Blocks while the way is full;
 	 * DF_ERR_CLOSED: the worker is leaving. */
 	enum df_err (*send)(void *self, struct df_buf *header, struct df_blob **payload, size_t n, bool last);

@@ -12,6 +12,8 @@
 #include "worker/stages/registry.h"
 
 struct df_pipeline_run {
+	struct df_slot *slot;
+	struct df_spawner *spawner;
 	struct df_arena arena;
 	struct df_pipeline pipeline;
 	struct df_stage stage[DF_STAGES_MAX];
@@ -19,6 +21,12 @@ struct df_pipeline_run {
 	uint64_t time_ns[DF_STAGES_MAX];
 	size_t n_open;
 };
+
+/* Given to stages: they go on, slowly. */
+static void progress(void *self)
+{
+	df_slot_tick(self, df_clock_mono(&df_clock_real));
+}
 
 static enum df_err open_stages(struct df_pipeline_run *r, const struct df_heritage *h, struct df_fail *fail)
 {
@@ -40,6 +48,9 @@ static enum df_err open_stages(struct df_pipeline_run *r, const struct df_herita
 			.pipeline = &r->pipeline,
 			.stage_no = i,
 			.arena = &r->arena,
+			.progress = progress,
+			.progress_self = r->slot,
+			.spawner = r->spawner,
 		};
 		struct df_fail why = {0};
 		enum df_err err = s->class->open ? s->class->open(s, &r->env[i], &why) : DF_OK;
@@ -49,11 +60,14 @@ static enum df_err open_stages(struct df_pipeline_run *r, const struct df_herita
 	return DF_OK;
 }
 
-enum df_err df_pipeline_run_open(const struct df_heritage *h, struct df_pipeline_run **ret_run, struct df_fail *fail)
+enum df_err df_pipeline_run_open(const struct df_heritage *h, struct df_slot *slot, struct df_spawner *spawner,
+				 struct df_pipeline_run **ret_run, struct df_fail *fail)
 {
 	struct df_pipeline_run *r = calloc(1, sizeof(*r));
 	if (!r)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for the stages");
+	r->slot = slot;
+	r->spawner = spawner;
 	df_arena_init(&r->arena, (size_t)1 << 30, 0);
 	enum df_err err = open_stages(r, h, fail);
 	if (err != DF_OK) {
@@ -83,6 +97,8 @@ enum df_err df_pipeline_run_batch(struct df_pipeline_run *r, struct df_batch *ba
 	for (size_t i = 0; i < r->n_open; i++) {
 		struct df_stage *s = &r->stage[i];
 		struct df_fail why = {0};
+		df_slot_stage(r->slot, (uint32_t)i);
+		df_slot_tick(r->slot, before);
 		enum df_err err = s->class->process(s, batch, &why);
 		if (err != DF_OK)
 			return df_fail(fail, err, "stage '%s' failed: %s", s->call_name,
@@ -91,7 +107,14 @@ enum df_err df_pipeline_run_batch(struct df_pipeline_run *r, struct df_batch *ba
 		r->time_ns[i] += now - before;
 		before = now;
 	}
+	df_slot_stage(r->slot, DF_NO_STAGE);
+	df_slot_tick(r->slot, before);
 	return DF_OK;
+}
+
+const char *df_pipeline_run_stage(const struct df_pipeline_run *r, uint32_t stage)
+{
+	return stage < r->n_open ? r->stage[stage].call_name : NULL;
 }
 
 void df_pipeline_run_times(struct df_pipeline_run *r, struct df_counters *counters)

@@ -278,12 +278,15 @@ static enum df_err loop(struct reading *r)
 	}
 }
 
-enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, struct df_fail *fail)
+enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, const struct df_confine *confine,
+			  struct df_fail *fail)
 {
 	struct reading r = {0};
 	df_arena_init(&r.arena, 64U << 20, 0);
 	df_buf_init(&r.header, DF_HEADER_BYTES_MAX);
-	enum df_err err = df_worker_link_open(&r.link, h, slot, fail);
+	enum df_err err = confine ? df_confine_end(confine, fail) : DF_OK;
+	if (err == DF_OK)
+		err = df_worker_link_open(&r.link, h, slot, fail);
 	if (err == DF_OK) {
 		err = loop(&r);
 		if (err == DF_ERR_CLOSED)

@@ -10,12 +10,87 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "worker/model/modeldir.h"
+#include "worker/needs.h"
+#include "worker/stage.h"
+
+struct child {
+	struct df_spawner *spawner;
+	struct df_confine confine;
+	char model_cache[DF_MODEL_PATH_BYTES];
+};
+
+static pid_t parent;
+
+static void on_term(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	if (info->si_pid == parent)
+		_exit(128 + sig);
+}
+
+/* Ctrl-C, a terminal's end, and what kills a whole group or job reach every process; the coordinator decides what they mean, and
+ * what is in work is finished meanwhile. */
+static void obey_the_parent_alone(uint32_t parent_pid)
+{
+	struct sigaction term = {.sa_sigaction = on_term, .sa_flags = SA_SIGINFO | SA_RESTART};
+	parent = (pid_t)parent_pid;
+	(void)sigaction(SIGTERM, &term, NULL);
+	(void)signal(SIGINT, SIG_IGN);
+	(void)signal(SIGHUP, SIG_IGN);
+	(void)signal(SIGUSR1, SIG_IGN);
+}
 
 /* A child must not outlive its coordinator: not when it dies later, and not when it died before we asked. */
 static bool bound_to_parent(const struct df_heritage *h)
 {
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	return (uint32_t)getppid() == h->parent_pid;
+}
+
+/* The order is that of trap 3: the spawner while there is no thread and nothing is given up; then everything else is. */
+static enum df_err prepare(const struct df_heritage *h, struct df_arena *arena, struct child *c, struct df_fail *fail)
+{
+	struct df_needs needs = {0};
+	unsigned missing = 0;
+	if (h->role == DF_ROLE_WORKER)
+		DF_TRY(df_needs_of(h, arena, &needs, fail));
+	if (needs.flags & DF_STAGE_COMMANDS)
+		DF_TRY(df_spawner_start(needs.command, needs.n_stage, &c->spawner, fail));
+	(void)df_peak_rss_bytes(); /* opens what it reads later */
+	if (!h->confine)
+		return DF_OK;
+	c->confine = (struct df_confine){
+		.read_path = h->read_path,
+		.n_read_path = h->n_read_path,
+		.network = (needs.flags & DF_STAGE_NETWORK) != 0,
+		.memory_max = h->memory_max,
+	};
+	if (needs.flags & DF_STAGE_MODEL) {
+		if (h->model_dir.n)
+			c->confine.model_dir = h->model_dir.p;
+		else if (df_model_cache(c->model_cache, fail) == DF_OK) /* if not, the stage says so better */
+			c->confine.model_dir = c->model_cache;
+	}
+	DF_TRY(df_confine_begin(&c->confine, &missing, fail));
+	if (missing && h->number == 1) /* one voice for all */
+		df_warn("this kernel has no %s%s%s: workers and readers keep more rights than they need",
+			missing & DF_CONFINE_NO_LANDLOCK ? "Landlock" : "",
+			missing == (DF_CONFINE_NO_LANDLOCK | DF_CONFINE_NO_SECCOMP) ? " and no " : "",
+			missing & DF_CONFINE_NO_SECCOMP ? "seccomp" : "");
+	return DF_OK;
+}
+
+static enum df_err run(const struct df_heritage *h, struct df_arena *arena, struct df_slot *slot, struct df_fail *fail)
+{
+	static struct child c; /* a path is large */
+	enum df_err err = prepare(h, arena, &c, fail);
+	const struct df_confine *confine = h->confine ? &c.confine : NULL;
+	if (err == DF_OK)
+		err = h->role == DF_ROLE_WORKER ? df_agent_run(h, slot, c.spawner, confine, fail)
+						: df_reader_run(h, slot, confine, fail);
+	df_spawner_stop(&c.spawner);
+	return err;
 }
 
 int df_role_main(int argc, char **argv)
@@ -40,13 +115,13 @@ int df_role_main(int argc, char **argv)
 	}
 	(void)snprintf(who, sizeof(who), "%s %u", h.role == DF_ROLE_WORKER ? "worker" : "reader", h.number);
 	df_log_setup((enum df_log_level)h.log_level, (enum df_log_format)h.log_format, who);
-	(void)signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; the coordinator decides */
+	obey_the_parent_alone(h.parent_pid);
 	(void)signal(SIGPIPE, SIG_IGN);
 	/* frames of 256 KB would be mapped and unmapped one by one: keep them in the heap */
 	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
 	(void)mallopt(M_TRIM_THRESHOLD, 4 << 20);
 	if (bound_to_parent(&h)) {
-		err = h.role == DF_ROLE_WORKER ? df_agent_run(&h, slot, &fail) : df_reader_run(&h, slot, &fail);
+		err = run(&h, &arena, slot, &fail);
 		if (err != DF_OK)
 			df_error("%s", fail.msg);
 	}

@@ -7,12 +7,19 @@
 #define DF_WORKER_ROLE_H
 
 #include "proto/heritage.h"
+#include "worker/confine.h"
+#include "worker/spawner.h"
 
 /* argv[0]: "worker" or "reader". Returns the exit code: 0 told to leave, 1 an error (one line on stderr), 2 not started by docflume. */
 int df_role_main(int argc, char **argv);
 
-/* The two roles; both return when told to stop or when the coordinator has gone. */
-enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, struct df_fail *fail) DF_MUST_CHECK;
-enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, struct df_fail *fail) DF_MUST_CHECK;
+/*
+ * The two roles; both return when told to stop or when the coordinator has gone. `confine` has begun and is brought to its end before the
+ * first byte of input; NULL: not confined. `spawner` may be NULL.
+ */
+enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, struct df_spawner *spawner,
+			 const struct df_confine *confine, struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, const struct df_confine *confine,
+			  struct df_fail *fail) DF_MUST_CHECK;
 
 #endif

@@ -17,9 +17,12 @@ enum df_stage_flags {
 	DF_STAGE_SIDE_EFFECTS = 1 << 0, /* at-least-once work outside docflume: never redone at the tail */
 	DF_STAGE_VECTORS = 1 << 1,      /* sets row->vector */
 	DF_STAGE_MODEL = 1 << 2,        /* opens a model: its start takes time */
+	DF_STAGE_COMMANDS = 1 << 3,     /* starts commands: the worker has a spawner (worker/spawner.h) */
+	DF_STAGE_NETWORK = 1 << 4,      /* calls out: the worker may open sockets */
 };
 
 struct df_stage_class;
+struct df_spawner;
 
 /* One stage of a running pipeline. */
 struct df_stage {
@@ -38,6 +41,7 @@ struct df_stage_env {
 	struct df_arena *arena;             /* life of the worker */
 	void (*progress)(void *self);       /* call now and then in long work: feeds the deadline; may be NULL */
 	void *progress_self;
+	struct df_spawner *spawner; /* starts commands: those of DF_STAGE_COMMANDS stages, by stage_no; may be NULL */
 };
 
 struct df_stage_class {

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "worker/spawner.h"
 #include "worker/stages/registry.h"
 #include "worker/text/offsets.h"
 
@@ -23,6 +24,7 @@ static struct df_doc *doc_p[N];
 static struct df_row *row_p[N];
 static struct df_batch batch;
 static struct df_fail fail;
+static unsigned n_progress;
 
 static int setup(void **state)
 {
@@ -55,6 +57,12 @@ static int teardown(void **state)
 	return 0;
 }
 
+static void note_progress(void *self)
+{
+	(void)self;
+	n_progress++;
+}
+
 /* The stage as a pipeline would make it; ms is the time it took. */
 static enum df_err run(const char *cmd, const char *more, uint64_t *ret_ms)
 {
@@ -69,12 +77,17 @@ static enum df_err run(const char *cmd, const char *more, uint64_t *ret_ms)
 	assert_int_equal(df_pipeline_set(s, &arena, DF_STR("max_output"), DF_STR("8m"), &fail), DF_OK);
 	assert_int_equal(df_stage_check_pipeline(&p, &arena, &class, &options, &fail), DF_OK);
 	struct df_stage stage = {.class = class[0], .call_name = "exec", .options = options[0]};
-	struct df_stage_env env = {.arena = &arena};
+	const char *command = df_exec_command(options[0]);
+	struct df_stage_env env = {.arena = &arena, .progress = note_progress};
+	n_progress = 0;
+	assert_int_equal(df_spawner_start(&command, 1, &env.spawner, &fail), DF_OK);
 	assert_int_equal(stage.class->open(&stage, &env, &fail), DF_OK);
 	uint64_t from = df_clock_mono(&df_clock_real);
 	enum df_err err = stage.class->process(&stage, &batch, &fail);
 	if (ret_ms)
 		*ret_ms = (df_clock_mono(&df_clock_real) - from) / DF_MS;
+	df_spawner_stop(&env.spawner);
+	assert_null(env.spawner);
 	return err;
 }
 
@@ -335,6 +348,25 @@ static void test_exec__leaves_no_descriptor_and_no_zombie(void **state)
 	assert_int_equal(before, after);
 }
 
+static void test_exec__progress_is_what_moves_and_silence_is_none(void **state)
+{
+	(void)state;
+	assert_int_equal(run("while read -r l; do sleep 0.05; printf '%s\\n' \"$l\"; done", NULL, NULL), DF_OK);
+	assert_all_out();
+	assert_in_range(n_progress, N, 4 * N); /* a sign for each line, and the beginning and end */
+	assert_int_equal(run("cat >/dev/null; sleep 100", "1500", NULL), DF_OK);
+	assert_all_rejected(DF_ERR_TIMEOUT, "did not end within 1500 ms");
+	assert_in_range(n_progress, 0, 3);
+}
+
+static void test_exec__without_a_spawner_it_does_not_open(void **state)
+{
+	(void)state;
+	struct df_stage_env env = {.arena = &arena};
+	struct df_stage stage = {.class = &df_stage_exec};
+	assert_int_equal(df_stage_exec.open(&stage, &env, &fail), DF_ERR_BUG);
+}
+
 static void test_exec__needs_a_command(void **state)
 {
 	(void)state;
@@ -371,6 +403,8 @@ int main(void)
 		T(test_exec__a_hundred_megabytes_are_refused_early),
 		T(test_exec__no_descriptor_but_three_is_passed_on),
 		T(test_exec__leaves_no_descriptor_and_no_zombie),
+		T(test_exec__progress_is_what_moves_and_silence_is_none),
+		T(test_exec__without_a_spawner_it_does_not_open),
 		T(test_exec__needs_a_command),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

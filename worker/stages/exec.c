@@ -2,10 +2,9 @@
 /*
  * exec: a user's own command as a stage: JSONL of the rows in on stdin, one line for each row back on stdout.
  *
- * DESIGN: one process per batch, alone in its process group. One poll loop feeds stdin, reads stdout and stderr and
- * watches the process end, so that no full pipe can stop both sides; the loop has one deadline and one ceiling for the
- * output. Whatever ends it, the whole group is killed before the process is reaped: while it is a zombie its number,
- * which is the group's, cannot belong to somebody else. SIGPIPE is blocked in the calling thread meanwhile, and taken
+ * DESIGN: one process per batch, alone in its process group, started and ended by the worker's spawner (worker/spawner.h). One poll
+ * loop feeds stdin, reads stdout and stderr and hears of the process's end, so that no full pipe can stop both sides; the loop has one
+ * deadline and one ceiling for the output. Whatever ends it, the whole group is killed. SIGPIPE is blocked in the calling thread meanwhile, and taken
  * from it when a write met a closed pipe, so that the stage works whatever the process does with that signal.
  */
 #include <errno.h>
@@ -13,14 +12,13 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "worker/spawner.h"
 #include "worker/stage.h"
 #include "worker/stages/registry.h"
 #include "worker/stages/rows.h"
@@ -28,7 +26,7 @@
 
 #define STDERR_KEPT 4096U
 #define READ_BYTES 65536U
-#define TICK_MS 20     /* how often the end of the process is looked for where pidfd_open() is missing */
+#define TICK_MS 50U    /* the longest time between two looks at the clock */
 #define ORPHAN_MS 200U /* silence after the command's own end before a descendant that holds stdout is given up */
 #define INPUT_BYTES_MAX ((size_t)4 << 30)
 
@@ -74,14 +72,14 @@ struct rows {
 /* One run of the command. */
 struct run {
 	const struct exec_options *options;
-	pid_t pid;
-	int in, out, err, pidfd; /* our ends; -1 when closed */
-	struct df_str left;      /* input not yet written */
+	struct df_spawner *spawner;
+	int in, out, err;   /* our ends; -1 when closed */
+	struct df_str left; /* input not yet written */
 	struct df_buf output;
 	char last[STDERR_KEPT]; /* the newest bytes of stderr */
 	size_t n_last;
 	uint64_t deadline_ns;
-	bool exited;      /* the command itself, not reaped yet */
+	bool exited;      /* the command itself; its children may run on */
 	int status;       /* as waitpid gives it, once reaped */
 	bool new_sigpipe; /* none was pending before: one that is pending now is ours */
 };
@@ -120,40 +118,10 @@ static bool not_blocking(int fd)
 	return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
 }
 
-/* 0 or an errno value. The child has its own group, default signals, and only descriptors 0, 1, 2. */
-static int spawn(struct run *r, const int child[3])
-{
-	char shell[] = "sh", option[] = "-c";
-	char *argv[] = {shell, option, (char *)(uintptr_t)r->options->cmd.p, NULL};
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	(void)sigemptyset(&none);
-	(void)sigfillset(&all);
-	int err = posix_spawn_file_actions_init(&files);
-	if (err)
-		return err;
-	err = posix_spawnattr_init(&attr);
-	for (int i = 0; i < 3 && !err; i++)
-		err = posix_spawn_file_actions_adddup2(&files, child[i], i);
-	if (!err)
-		err = posix_spawn_file_actions_addclosefrom_np(&files, 3);
-	if (!err) {
-		(void)posix_spawnattr_setflags(&attr,
-					       POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-		(void)posix_spawnattr_setpgroup(&attr, 0);
-		(void)posix_spawnattr_setsigmask(&attr, &none);
-		(void)posix_spawnattr_setsigdefault(&attr, &all);
-		err = posix_spawn(&r->pid, "/bin/sh", &files, &attr, argv, environ);
-	}
-	(void)posix_spawnattr_destroy(&attr);
-	(void)posix_spawn_file_actions_destroy(&files);
-	return err;
-}
-
-static enum df_err start(struct run *r, struct df_fail *fail)
+static enum df_err start(struct run *r, size_t number, struct df_fail *fail)
 {
 	int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
+	enum df_err started = DF_OK;
 	int failed = open_pipe(in) && open_pipe(out) && open_pipe(err) ? 0 : errno;
 	r->in = in[1];
 	r->out = out[0];
@@ -162,20 +130,20 @@ static enum df_err start(struct run *r, struct df_fail *fail)
 		failed = errno;
 	if (!failed) {
 		int child[3] = {in[0], out[1], err[1]};
-		failed = spawn(r, child);
+		started = df_spawner_run(r->spawner, number, child, fail);
 	}
 	close_fd(&in[0]);
 	close_fd(&out[1]);
 	close_fd(&err[1]);
-	if (!failed) {
-		r->pidfd = pidfd_open(r->pid, 0);
+	if (!failed && started == DF_OK)
 		return DF_OK;
-	}
 	close_fd(&r->in);
 	close_fd(&r->out);
 	close_fd(&r->err);
+	if (started != DF_OK)
+		return started;
 	errno = failed;
-	return df_fail_errno(fail, "cannot start the command '%.200s'", r->options->cmd.p);
+	return df_fail_errno(fail, "cannot make pipes for the command '%.200s'", r->options->cmd.p);
 }
 
 /* ------------------------------------------------------------------ feeding and reading */
@@ -249,10 +217,11 @@ static void take_stderr(struct run *r)
 	}
 }
 
-static bool has_exited(const struct run *r)
+/* What the command takes and gives are signs of progress: silence counts against the document's deadline. */
+static void note_progress(const struct df_stage_env *env)
 {
-	siginfo_t info = {0};
-	return waitid(P_PID, (id_t)r->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == r->pid;
+	if (env->progress)
+		env->progress(env->progress_self);
 }
 
 static enum ending converse(struct run *r, const struct df_stage_env *env)
@@ -262,46 +231,47 @@ static enum ending converse(struct run *r, const struct df_stage_env *env)
 		struct pollfd fds[4] = {{r->in, POLLOUT, 0},
 					{r->out, POLLIN, 0},
 					{r->err, POLLIN, 0},
-					{r->exited ? -1 : r->pidfd, POLLIN, 0}};
+					{r->exited ? -1 : df_spawner_fd(r->spawner), POLLIN, 0}};
 		uint64_t now_ns = df_clock_mono(&df_clock_real);
 		if (now_ns >= r->deadline_ns)
 			return TIMED_OUT;
 		uint64_t left_ms = (r->deadline_ns - now_ns) / DF_MS + 1;
-		int n = poll(fds, 4, left_ms < TICK_MS ? (int)left_ms : TICK_MS);
+		int n = poll(fds, 4, left_ms < TICK_MS ? (int)left_ms : (int)TICK_MS);
 		if (n < 0 && errno != EINTR)
 			return BROKEN;
-		if (r->in >= 0 && fds[0].revents)
+		if (r->in >= 0 && fds[0].revents) {
 			feed(r);
+			note_progress(env);
+		}
 		if (r->out >= 0 && fds[1].revents) {
 			if (!take_output(r))
 				return TOO_MUCH;
 			heard_ns = df_clock_mono(&df_clock_real);
+			note_progress(env);
 		}
 		if (r->err >= 0 && fds[2].revents)
 			take_stderr(r);
-		if (!r->exited && has_exited(r)) {
+		if (!r->exited && df_spawner_has_ended(r->spawner)) {
 			r->exited = true;
 			heard_ns = df_clock_mono(&df_clock_real);
 		} else if (r->exited && df_clock_mono(&df_clock_real) - heard_ns > ORPHAN_MS * DF_MS) {
 			break;
 		}
-		if (env && env->progress)
-			env->progress(env->progress_self);
 	}
 	return ENDED;
 }
 
+/* Without a spawner this process is half of one: it ends as its other half did. */
 static void finish(struct run *r)
 {
+	struct df_fail fail;
 	if (r->err >= 0)
 		take_stderr(r);
-	(void)kill(-r->pid, SIGKILL);
-	while (waitpid(r->pid, &r->status, 0) < 0 && errno == EINTR)
-		;
+	if (df_spawner_finish(r->spawner, &r->status, &fail) != DF_OK)
+		df_spawner_lost(r->spawner);
 	close_fd(&r->in);
 	close_fd(&r->out);
 	close_fd(&r->err);
-	close_fd(&r->pidfd);
 }
 
 /* ------------------------------------------------------------------ SIGPIPE */
@@ -513,12 +483,16 @@ static enum df_err run_command(struct df_stage *s, struct df_batch *b, struct ro
 	const struct exec_options *o = s->options;
 	char message[512];
 	sigset_t before;
-	struct run r = {.options = o, .left = input, .pidfd = -1};
+	const struct df_stage_env *env = s->state;
+	struct run r = {.options = o, .spawner = env->spawner, .left = input};
 	r.deadline_ns = df_clock_mono(&df_clock_real) + (uint64_t)o->timeout_ms * DF_MS;
-	DF_TRY(start(&r, fail));
+	enum df_err started = start(&r, env->stage_no, fail);
+	if (started == DF_ERR_CHILD)
+		df_spawner_lost(r.spawner);
+	DF_TRY(started);
 	df_buf_init(&r.output, (size_t)o->max_output + 2 * READ_BYTES);
 	hold_sigpipe(&r, &before);
-	enum ending ending = converse(&r, s->state);
+	enum ending ending = converse(&r, env);
 	finish(&r);
 	give_back_sigpipe(&r, &before);
 	enum df_err bad = judge(&r, ending, message, sizeof(message)), err = DF_OK;
@@ -559,10 +533,16 @@ static enum df_err check(const void *options, struct df_fail *fail)
 	return DF_OK;
 }
 
+const char *df_exec_command(const void *options)
+{
+	return ((const struct exec_options *)options)->cmd.p;
+}
+
 /* The state is the worker's environment: long work reports progress to it. */
 static enum df_err open_(struct df_stage *s, const struct df_stage_env *env, struct df_fail *fail)
 {
-	(void)fail;
+	if (!env->spawner)
+		return df_fail(fail, DF_ERR_BUG, "this process has no spawner for commands");
 	s->state = (void *)(uintptr_t)env;
 	return DF_OK;
 }
@@ -583,7 +563,7 @@ const struct df_stage_class df_stage_exec = {
 		"Example: docflume run \"exec cmd='jq -c --unbuffered .text|=ascii_downcase'\" docs.jsonl\n",
 	.options = option_rows,
 	.options_size = sizeof(struct exec_options),
-	.flags = DF_STAGE_SIDE_EFFECTS,
+	.flags = DF_STAGE_SIDE_EFFECTS | DF_STAGE_COMMANDS,
 	.check = check,
 	.open = open_,
 	.process = process,

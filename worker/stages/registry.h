@@ -10,6 +10,7 @@
 #include "worker/stage.h"
 
 extern const struct df_stage_class df_stage_exec;
+const char *df_exec_command(const void *options); /* its command, from its options; NUL-terminated */
 
 /* In the order in which they are listed to people; ends with NULL. */
 extern const struct df_stage_class *const df_stage_registry[];
