@@ -163,7 +163,7 @@ class Poison(Case):
         self.assertEqual({r["id"] for r in rejects if "id" in r} or {"d000017", "d000150"}, {"d000017", "d000150"})
         self.assertEqual(len(rejects), 2)
         for r in rejects:
-            self.assertIn("ended 3 worker processes", r["docflume"]["error"])
+            self.assertIn("ended 3 workers by signal 11 (Segmentation fault) in stage 'exec'", r["docflume"]["error"])
 
     def test_a_strangers_sigkill_never_condemns_a_record(self):
         self.write("a.jsonl", jsonl(40))
