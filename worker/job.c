@@ -21,7 +21,9 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/pipeline.h"
+#include "proto/strike.h"
 #include "worker/cellblock.h"
 #include "worker/emit.h"
 #include "worker/pipeline_run.h"
@@ -36,6 +38,7 @@ struct input {
 	struct df_str raw; /* padded */
 	enum df_err err;
 	const char *message; /* with err; NULL: made from it */
+	const char *stage;   /* with err DF_ERR_NOMEM: that needed the memory; NULL: none */
 };
 
 struct df_job {
@@ -45,7 +48,8 @@ struct df_job {
 	struct df_record_parser *parser;
 	struct df_range_reader *range;
 	struct df_emit *emit;
-	struct df_counters counters;
+	struct df_counters counters; /* of the lease, and of the batch in work, which may be tried again in parts: */
+	struct df_counters batch_counters;
 	struct df_buf header, text;
 	int fd; /* the file read last */
 	char path[PATH_MAX];
@@ -129,6 +133,17 @@ static const struct df_strike *find_poison(const struct df_job *j, uint32_t sour
 	return NULL;
 }
 
+/* The record is not touched, not even parsed: what its last death was is all that is known of it. */
+static void reject_poison(const struct df_job *j, struct df_batch *b, struct df_doc *doc,
+			  const struct df_strike *strike)
+{
+	char words[256];
+	const char *stage = df_pipeline_run_stage(j->pipeline, strike->stage);
+	df_strike_words(strike, df_str_from(stage ? stage : ""), words, sizeof(words));
+	doc->attempts = strike->n;
+	df_doc_reject(b, doc, stage, df_strike_err(strike), "this record %s and is not tried again", words);
+}
+
 /* "name#offset" for a record without an id; a text file is named by its path alone. */
 static enum df_err make_id(struct df_job *j, const struct df_segment *seg, struct df_doc *doc)
 {
@@ -164,9 +179,9 @@ static enum df_err make_doc(struct df_job *j, struct df_batch *b, const struct d
 			       .text_field = SIZE_MAX,
 			       .id_field = SIZE_MAX};
 	enum df_err err = in->err;
-	if (find_poison(j, doc->source, doc->offset)) {
-		df_doc_reject(b, doc, NULL, DF_ERR_CHILD,
-			      "this record ended %d worker processes and is not tried again", DF_STRIKES_MAX);
+	const struct df_strike *strike = find_poison(j, doc->source, doc->offset);
+	if (strike) {
+		reject_poison(j, b, doc, strike);
 		return DF_OK;
 	}
 	if (err == DF_OK) {
@@ -176,6 +191,10 @@ static enum df_err make_doc(struct df_job *j, struct df_batch *b, const struct d
 			df_doc_reject(b, doc, NULL, err, "%s", fail.msg);
 	} else if (in->message) {
 		df_doc_reject(b, doc, NULL, err, "%s", in->message);
+	} else if (err == DF_ERR_NOMEM) {
+		df_doc_reject(b, doc, in->stage, err,
+			      "the record needs more memory than a worker may have (--mem-limit divided by -j)");
+		return DF_OK;
 	} else {
 		df_doc_reject(b, doc, NULL, err, "the record is longer than %llu bytes (--max-record)",
 			      (unsigned long long)j->config.heritage->max_record);
@@ -233,7 +252,7 @@ static void count(struct df_job *j, const struct df_batch *b, uint64_t rows)
 static enum df_err make_batch(struct df_job *j, const struct df_segment *seg, const struct input *in, size_t n,
 			      struct df_batch *b)
 {
-	*b = (struct df_batch){.arena = &j->batch_arena, .counters = &j->counters};
+	*b = (struct df_batch){.arena = &j->batch_arena, .counters = &j->batch_counters};
 	b->doc = df_arena_array(b->arena, n, sizeof(*b->doc));
 	b->row = df_arena_array(b->arena, n, sizeof(*b->row));
 	struct df_doc *docs = df_arena_array(b->arena, n, sizeof(*docs));
@@ -248,6 +267,43 @@ static enum df_err make_batch(struct df_job *j, const struct df_segment *seg, co
 	return DF_OK;
 }
 
+static void add_counters(struct df_job *j)
+{
+	for (size_t i = 0; i < j->batch_counters.map.n_slot; i++) {
+		const struct df_map_slot *s = &j->batch_counters.map.slots[i];
+		if (s->key.p)
+			df_counters_add(&j->counters, s->key.p, s->value);
+	}
+}
+
+/* Rows have gone out already, so the batch cannot be tried in parts: the process ends as one that was killed for its memory, while the
+ * slot says over what. */
+static _Noreturn void leave_for_memory(size_t n, const struct df_fail *fail)
+{
+	df_error("no memory for the rows of %zu records: %s", n, fail->msg);
+	_exit(DF_CHILD_EXIT_NOMEM);
+}
+
+static enum df_err run_batch(struct df_job *j, const struct df_segment *seg, const struct input *in, size_t n,
+			     struct df_fail *fail);
+
+/* A batch that memory did not suffice for goes in halves, and a record for which it does not is rejected. */
+static enum df_err run_smaller(struct df_job *j, const struct df_segment *seg, const struct input *in, size_t n,
+			       struct df_fail *fail)
+{
+	if (n > 1) {
+		DF_TRY(run_batch(j, seg, in, n / 2, fail));
+		return run_batch(j, seg, in + n / 2, n - n / 2, fail);
+	}
+	struct input lost = *in;
+	if (in->err == DF_ERR_NOMEM)
+		return DF_ERR_NOMEM; /* not even for saying so */
+	lost.err = DF_ERR_NOMEM;
+	lost.message = NULL;
+	lost.stage = df_pipeline_run_stage(j->pipeline, (uint32_t)atomic_load(&j->config.slot->stage));
+	return run_batch(j, seg, &lost, 1, fail);
+}
+
 static enum df_err run_batch(struct df_job *j, const struct df_segment *seg, const struct input *in, size_t n,
 			     struct df_fail *fail)
 {
@@ -255,6 +311,7 @@ static enum df_err run_batch(struct df_job *j, const struct df_segment *seg, con
 	uint64_t rows = 0;
 	bool alone = (j->msg->lease_msg.flags & DF_LEASE_ALONE) != 0;
 	df_arena_reset(&j->batch_arena);
+	df_counters_reset(&j->batch_counters);
 	struct df_record_id first = {seg->cells.source, in[0].offset};
 	df_slot_begin(j->config.slot, j->msg->lease, first, n, alone && n == 1, df_clock_mono(&df_clock_real));
 	enum df_err err = make_batch(j, seg, in, n, &b);
@@ -262,11 +319,17 @@ static enum df_err run_batch(struct df_job *j, const struct df_segment *seg, con
 		(void)df_fail(fail, err, "a batch of %zu records needs more memory than there is", n);
 	if (err == DF_OK)
 		err = df_pipeline_run_batch(j->pipeline, &b, fail);
+	if (err == DF_ERR_NOMEM)
+		return run_smaller(j, seg, in, n, fail);
 	if (err == DF_OK)
 		err = df_emit_batch(j->emit, &b, 1, &rows, fail);
+	if (err == DF_ERR_NOMEM)
+		leave_for_memory(n, fail);
 	df_slot_end(j->config.slot);
-	if (err == DF_OK)
+	if (err == DF_OK) {
+		add_counters(j);
 		count(j, &b, rows);
+	}
 	return err;
 }
 
@@ -294,7 +357,7 @@ static enum df_err open_source(struct df_job *j, const struct df_segment *seg, s
 	memcpy(j->path, seg->path.p, seg->path.n);
 	j->path[seg->path.n] = '\0';
 	j->id = seg->id;
-	j->fd = TEMP_FAILURE_RETRY(open(j->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+	j->fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (j->fd < 0)
 		return df_fail_errno(fail, "cannot read '%s'", j->path);
 	return DF_OK;
@@ -316,8 +379,8 @@ static enum df_err run_jsonl(struct df_job *j, const struct df_segment *seg, str
 		if (err != DF_OK)
 			return err;
 		for (size_t i = 0; i < n; i++)
-			j->input[i] =
-				(struct input){j->line[i].offset, {j->line[i].p, j->line[i].n}, j->line[i].err, NULL};
+			j->input[i] = (struct input){
+				j->line[i].offset, {j->line[i].p, j->line[i].n}, j->line[i].err, NULL, NULL};
 		DF_TRY(run_inputs(j, seg, j->input, n, fail));
 	}
 }
@@ -331,7 +394,7 @@ static enum df_err run_text(struct df_job *j, const struct df_segment *seg, stru
 	df_buf_reset(&j->text);
 	enum df_err err =
 		df_lines_read_whole(&bytes, seg->id.size, j->config.heritage->max_record, &j->text, &in.raw, fail);
-	if (err == DF_ERR_LIMIT)
+	if (err == DF_ERR_LIMIT || err == DF_ERR_NOMEM)
 		in.err = err;
 	else if (err != DF_OK)
 		return err;
@@ -353,8 +416,8 @@ static enum df_err run_block(struct df_job *j, const struct df_segment *seg, con
 			if (df_cellblock_record(&view, at, &r) != DF_OK)
 				return df_fail(fail, DF_ERR_BUG, "a reader's cell of '%.*s' is damaged",
 					       DF_STR_ARG(seg->name));
-			j->input[n] =
-				(struct input){r.offset, {view.payload + r.start, r.length}, (enum df_err)r.err, NULL};
+			j->input[n] = (struct input){
+				r.offset, {view.payload + r.start, r.length}, (enum df_err)r.err, NULL, NULL};
 			if (r.err && r.n_message) {
 				struct df_str m = {view.payload + r.start + r.length, r.n_message};
 				j->input[n].message = df_arena_copy(&j->message_arena, m).p;
@@ -452,6 +515,7 @@ enum df_err df_job_create(const struct df_job_config *config, struct df_job **re
 	df_buf_init(&j->header, DF_HEADER_BYTES_MAX);
 	df_buf_init(&j->text, config->heritage->max_record + 4096);
 	df_counters_init(&j->counters);
+	df_counters_init(&j->batch_counters);
 	(void)df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
 	enum df_err err = open_parts(j, fail);
 	if (err != DF_OK) {
@@ -480,6 +544,7 @@ void df_job_destroy(struct df_job **job)
 	df_buf_release(&j->header);
 	df_buf_release(&j->text);
 	df_counters_release(&j->counters);
+	df_counters_release(&j->batch_counters);
 	df_arena_release(&j->batch_arena);
 	df_arena_release(&j->message_arena);
 	free(j);
