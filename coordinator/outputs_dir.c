@@ -267,6 +267,30 @@ static enum df_err add_processes(const struct df_report *r, struct df_arena *a, 
 	return DF_OK;
 }
 
+static struct df_run_faults faults(const struct df_report *r)
+{
+	const struct df_recovered *before = &r->outputs->recovered;
+	const struct df_control_stats *c = &r->control;
+	struct df_run_faults f = {
+		.source_errors = c->source_errors,
+		.strikes = c->strikes,
+		.deaths = c->deaths,
+		.deadline_kills = c->deadline_kills,
+		.memory_kills = c->memory_kills,
+		.leases = c->leases,
+		.leases_redone = c->redone,
+		.results_doubled = r->sink.doubled,
+		.results_stale = r->sink.stale,
+	};
+	if (r->totals)
+		return f;
+	for (size_t i = 0; i < before->n_source; i++) /* this life did no work: what the journal says */
+		f.source_errors += before->source[i].err != DF_OK;
+	for (size_t i = 0; i < before->n_strike; i++)
+		f.strikes += before->strike[i].n;
+	return f;
+}
+
 enum df_err df_report_json(const struct df_report *r, const char *state, struct df_fail *fail)
 {
 	struct df_outputs *o = r->outputs;
@@ -279,6 +303,7 @@ enum df_err df_report_json(const struct df_report *r, const char *state, struct 
 	s.elapsed_seconds = o->elapsed_before + (double)r->elapsed_ns / 1e9;
 	if (add_counters(r, &o->arena, &s) != DF_OK || add_processes(r, &o->arena, &s) != DF_OK)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory to write run.json");
+	s.faults = faults(r);
 	if (o->store)
 		s.part = df_store_parts(o->store, &s.n_part);
 	return df_run_json_write(&df_io_real, o->dir_fd, &s, fail);

@@ -138,10 +138,28 @@ static void put_input(struct df_buf *b, const struct df_run_summary *s)
 	(void)df_buf_addz(b, "]}");
 }
 
+static void put_faults(struct df_buf *b, const struct df_run_summary *s)
+{
+	const struct df_run_faults *f = &s->faults;
+	open_in(b, "faults", '{');
+	put_u64(b, "source_errors", f->source_errors);
+	put_u64(b, "strikes", f->strikes);
+	open_in(b, "last_epoch", '{');
+	put_u64(b, "processes_died", f->deaths);
+	put_u64(b, "deadline_kills", f->deadline_kills);
+	put_u64(b, "memory_kills", f->memory_kills);
+	put_u64(b, "leases", f->leases);
+	put_u64(b, "leases_redone", f->leases_redone);
+	put_u64(b, "results_doubled", f->results_doubled);
+	put_u64(b, "results_stale", f->results_stale);
+	(void)df_buf_addz(b, "}}");
+}
+
 static void put_processes(struct df_buf *b, const struct df_run_summary *s)
 {
+	put_u64(b, "processes_total", s->n_process);
 	open_in(b, "processes", '[');
-	for (size_t i = 0; i < s->n_process; i++) {
+	for (size_t i = 0; i < s->n_process && i < DF_RUN_JSON_PROCESSES; i++) {
 		comma(b);
 		(void)df_buf_addc(b, '{');
 		put_str(b, "role", s->process[i].role);
@@ -171,7 +189,41 @@ static void put_parts(struct df_buf *b, const struct df_run_summary *s)
 	(void)df_buf_addc(b, ']');
 }
 
-enum df_err df_run_json_format(const struct df_run_summary *s, struct df_buf *b)
+static void new_line(struct df_buf *out, size_t depth)
+{
+	(void)df_buf_addc(out, '\n');
+	for (size_t i = 0; i < depth; i++)
+		(void)df_buf_addz(out, "  ");
+}
+
+/* For people: a line for each member, two blanks for each level. `json` has no white space outside of strings. */
+static void indent(struct df_str json, struct df_buf *out)
+{
+	size_t depth = 0;
+	bool in_string = false;
+	for (const char *p = json.p, *end = p + json.n; p < end; p++) {
+		bool opens = *p == '{' || *p == '[', closes = *p == '}' || *p == ']';
+		if (in_string) {
+			(void)df_buf_addc(out, *p);
+			if (*p == '\\')
+				(void)df_buf_addc(out, *++p);
+			else
+				in_string = *p != '"';
+			continue;
+		}
+		in_string = *p == '"';
+		if (closes && p[-1] != '{' && p[-1] != '[')
+			new_line(out, depth - 1);
+		depth = depth + opens - closes;
+		(void)df_buf_addc(out, *p);
+		if (*p == ',' || (opens && p[1] != '}' && p[1] != ']'))
+			new_line(out, depth);
+		if (*p == ':')
+			(void)df_buf_addc(out, ' ');
+	}
+}
+
+static void format(const struct df_run_summary *s, struct df_buf *b)
 {
 	(void)df_buf_addc(b, '{');
 	put_u64(b, "format_version", DF_RUN_JSON_VERSION);
@@ -194,10 +246,25 @@ enum df_err df_run_json_format(const struct df_run_summary *s, struct df_buf *b)
 	(void)df_buf_addc(b, '}');
 	put_input(b, s);
 	put_counts(b, s);
+	put_faults(b, s);
 	put_processes(b, s);
 	put_parts(b, s);
-	(void)df_buf_addz(b, "}\n");
-	return df_buf_err(b);
+	(void)df_buf_addc(b, '}');
+}
+
+enum df_err df_run_json_format(const struct df_run_summary *s, struct df_buf *out)
+{
+	struct df_buf b;
+	df_buf_init(&b, DF_RUN_JSON_BYTES_MAX);
+	format(s, &b);
+	enum df_err err = df_buf_err(&b);
+	if (err == DF_OK) {
+		indent(df_buf_str(&b), out);
+		(void)df_buf_addc(out, '\n');
+		err = df_buf_err(out);
+	}
+	df_buf_release(&b);
+	return err;
 }
 
 enum df_err df_run_json_write(const struct df_io *io, int dirfd, const struct df_run_summary *summary,

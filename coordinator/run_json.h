@@ -20,7 +20,8 @@
 #define DF_RUN_JSON_NAME "run.json"
 #define DF_RUN_JSON_VERSION 1
 #define DF_RUN_JSON_BYTES_MAX (16U << 20)
-#define DF_RUN_JSON_INPUTS 16 /* names of inputs that are listed */
+#define DF_RUN_JSON_INPUTS 16      /* names of inputs that are listed */
+#define DF_RUN_JSON_PROCESSES 1000 /* ... and processes; "processes_total" counts all */
 
 struct df_run_option {
 	struct df_str name, value;
@@ -31,6 +32,14 @@ struct df_run_process {
 	uint64_t id;        /* lane, or 0 */
 	uint64_t peak_rss_bytes;
 	double cpu_seconds;
+};
+
+/* What went wrong: of the whole run, and of its last epoch alone. */
+struct df_run_faults {
+	uint64_t source_errors, strikes; /* inputs that were not read to their end; deaths over single documents */
+	uint64_t deaths, deadline_kills, memory_kills; /* processes; the kills are among the deaths */
+	uint64_t leases, leases_redone;
+	uint64_t results_doubled, results_stale; /* dropped: of cells taken before; of lanes that had been given up */
 };
 
 struct df_run_summary {
@@ -49,6 +58,7 @@ struct df_run_summary {
 	size_t n_input;
 	const struct df_counter *counter; /* totals of the whole run, as the store has them */
 	size_t n_counter;
+	struct df_run_faults faults;
 	const struct df_run_process *process;
 	size_t n_process;
 	const struct df_part_info *part;

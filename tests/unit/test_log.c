@@ -100,11 +100,11 @@ static void test_log__json_stays_json_whatever_the_message_holds(void **state)
 		"\"level\":\"warning\",\"process\":\"t\\\"q\\\"\",\"message\":\"a \\\"quote\\\", a \\\\, a\\nline"));
 	assert_non_null(strstr(c->text, "\\u0001 and \xc3\xa9\"}\n"));
 	assert_ptr_equal(strchr(c->text, '\n'), c->text + c->n - 1); /* one line */
-	int year, month, day, hour, minute, second, ms, used = 0;
-	assert_int_equal(sscanf(c->text, "{\"time\":\"%4d-%2d-%2dT%2d:%2d:%2d.%3dZ\"%n", &year, &month, &day, &hour,
-				&minute, &second, &ms, &used),
+	int year, month, day, hour, minute, second, us, used = 0;
+	assert_int_equal(sscanf(c->text, "{\"time\":\"%4d-%2d-%2dT%2d:%2d:%2d.%6dZ\"%n", &year, &month, &day, &hour,
+				&minute, &second, &us, &used),
 			 7);
-	assert_int_equal(used, 34);
+	assert_int_equal(used, 37); /* microseconds */
 	assert_true(year >= 2024);
 }
 
@@ -184,9 +184,50 @@ static void test_log__lines_of_several_threads_do_not_mix(void **state)
 	assert_int_equal(n_line, 4 * LINES);
 }
 
+static void test_log__a_text_line_is_one_line_whatever_is_in_it(void **state)
+{
+	struct capture *c = *state;
+	df_log_setup(DF_LOG_DEBUG, DF_LOG_TEXT, "docflume");
+	begin(c);
+	df_warn("%s", "a\nb\r\tc\x1b[2J\x7f\xc2\x9b\xc3\xa9 \xc2\xa0 \\ \"");
+	end(c);
+	assert_string_equal(c->text, "docflume: warning: a\\nb\\r\\tc\\x1b[2J\\x7f\\u009b\xc3\xa9 \xc2\xa0 \\ \"\n");
+}
+
+static void test_log__nobody_reads_and_nobody_waits_for_ever(void **state)
+{
+	static char full[1 << 20];
+	char text[65536];
+	int fd[2], saved = dup(STDERR_FILENO);
+	(void)state;
+	df_log_setup(DF_LOG_DEBUG, DF_LOG_TEXT, "docflume");
+	assert_int_equal(pipe2(fd, O_NONBLOCK | O_CLOEXEC), 0);
+	while (write(fd[1], full, sizeof(full)) > 0)
+		;
+	while (write(fd[1], full, 1) > 0)
+		;
+	assert_int_equal(fcntl(fd[1], F_SETFL, 0), 0); /* a blocking pipe that is full */
+	assert_int_equal(dup2(fd[1], STDERR_FILENO), STDERR_FILENO);
+	for (int i = 0; i < 1000; i++)
+		df_info("line %d", i); /* the first waits a second, the others not at all */
+	while (read(fd[0], full, sizeof(full)) > 0)
+		;
+	df_info("again");
+	(void)dup2(saved, STDERR_FILENO);
+	(void)close(saved);
+	ssize_t n = read(fd[0], text, sizeof(text) - 1);
+	assert_true(n > 0);
+	text[n] = '\0';
+	assert_string_equal(text, "docflume: warning: 1000 lines were dropped: nobody read them\ndocflume: again\n");
+	(void)close(fd[0]);
+	(void)close(fd[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_log__a_text_line_is_one_line_whatever_is_in_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_log__nobody_reads_and_nobody_waits_for_ever, set_up, tear_down),
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 		T(test_log__the_level_is_a_ceiling),
 		T(test_log__text_says_who_and_how_bad),
