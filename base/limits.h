@@ -21,7 +21,7 @@
 	400               /* pieces of different sources in one lease: with paths of 4 KB each they fit a header */
 #define DF_LANE_CREDITS 2 /* leases a lane may hold */
 #define DF_LANE_REDO_CREDITS 2 /* and above them, of work that was lost with another lane */
-#define DF_SUSPECT_KILLS 2     /* by strangers over the same cells, before these run alone */
+#define DF_SUSPECT_KILLS 2     /* by strangers over one and the same cell, before it runs alone */
 #define DF_STRIKES_MAX 3  /* deaths of a record that is alone before it is poisoned */
 #define DF_POISON_PER_LEASE 4096 /* and of a run: beyond it the pipeline is at fault, not the records */
 #define DF_CRASHES_MAX 10        /* of workers over one cell, outside of documents, before the run gives up */

@@ -145,6 +145,9 @@ static enum df_err send_lease(struct df_control *c, const struct df_lease *lease
 
 static void tell_redo(const struct df_lease *l, uint64_t now_ns)
 {
+	if (l->twin && df_log_on(DF_LOG_DEBUG))
+		df_debug("lease %llu of worker %u is late: worker %u does the same", (unsigned long long)l->twin->id,
+			 (unsigned)(l->twin->lane & 0xfffff), (unsigned)(l->lane & 0xfffff));
 	if (l->lost_ns && df_log_on(DF_LOG_DEBUG))
 		df_debug("lease %llu, of work that was lost %.3f ms ago, goes to worker %u", (unsigned long long)l->id,
 			 (double)(now_ns - l->lost_ns) / (double)DF_MS, (unsigned)(l->lane & 0xfffff));
@@ -473,6 +476,8 @@ void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_
 	free(e->message);
 	e->message = NULL;
 	df_control_step(c, now_ns);
+	if (e->type == DF_EVENT_FENCED)
+		df_control_spawn_due(c, now_ns); /* behind the step, which takes less time than a start */
 }
 
 /* ------------------------------------------------------------------ questions */

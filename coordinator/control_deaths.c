@@ -99,7 +99,6 @@ static void replace(struct df_control *c, const struct df_peer *gone, uint64_t n
 			      "replace a process"))
 		return;
 	c->respawn[c->n_respawn++] = (struct df_respawn){gone->role, now_ns + back_off_ns(c, gone)};
-	df_control_spawn_due(c, now_ns);
 }
 
 void df_control_spawn_due(struct df_control *c, uint64_t now_ns)

@@ -134,6 +134,14 @@ static bool ordered(const struct df_dispatch *d)
 	return d->config.window_bytes != 0;
 }
 
+/* Work over which strangers killed again is halved each time. */
+static uint64_t redo_target(struct df_dispatch *d, const struct df_lane *lane)
+{
+	const struct df_work *w = df_work_queue_head(&d->redo);
+	uint32_t halves = w->kills > 1 ? w->kills - 1 : 0;
+	return df_pace_target(d, lane) >> (halves < 63 ? halves : 63);
+}
+
 /* As much of a run of plain cells as one lease of this lane should have: what a fast lane lost may be much for a slow one. */
 static struct df_cells piece_of(const struct df_dispatch *d, const struct df_work *w, uint64_t target)
 {
@@ -170,7 +178,7 @@ static enum df_err take_queue(struct df_dispatch *d, struct df_work_queue *q, st
 		struct df_work *w = df_work_queue_head(q);
 		if (redo && l->n_cells && ordered(d))
 			break; /* rows of one lease are written in one piece, so their cells must be neighbours */
-		if (l->n_cells && (w->kills || l->kills))
+		if (l->n_cells && w->kills != l->kills)
 			break; /* what is half suspected draws nothing else into it */
 		struct df_cells piece = redo ? piece_of(d, w, target) : w->cells;
 		uint64_t bytes = w->blob ? w->blob->n : df_dispatch_bytes(d, piece);
@@ -211,7 +219,7 @@ static enum df_err take_redo(struct df_dispatch *d, const struct df_lane *lane, 
 		bytes = d->config.lease_bytes_max;
 	if (df_pace_soonest(d, bytes, now_ns) != lane)
 		return DF_OK;
-	return take_queue(d, &d->redo, l, df_pace_target(d, lane), true);
+	return take_queue(d, &d->redo, l, redo_target(d, lane), true);
 }
 
 static bool window_full(const struct df_dispatch *d)

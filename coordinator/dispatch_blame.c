@@ -2,10 +2,10 @@
 /*
  * dispatch_blame: what a death does to the work of its lane.
  *
- * DESIGN. What the slot named is suspected after a crash at once, and after kills by strangers (the kernel's out-of-memory killer
- * is one) when they come twice over the same cells: most such kills have nothing to do with a document, and work that runs
- * record by record takes its time. A suspect runs alone until it has its result. Only a crash over a single record that
- * was alone is a strike.
+ * DESIGN. What the slot named is suspected after a crash at once. Kills by strangers mostly have nothing to do with a document
+ * (but the kernel's out-of-memory killer is one of them), and work that runs record by record takes its time: what they hit
+ * again goes out in halves, down to a single cell, and that is suspected. A suspect runs alone until it has its result. Only
+ * a crash over a single record that was alone is a strike.
  */
 #include <string.h>
 
@@ -53,6 +53,11 @@ static enum df_err strike(struct df_dispatch *d, const struct df_blame *blame, s
 	return DF_OK;
 }
 
+static bool single_cell(const struct df_lease *l)
+{
+	return l->n_cells == 1 && l->cells[0].n == 1;
+}
+
 /* What the death says about one lease of the lane. Nobody is blamed over a void one: its cells have their result. */
 static enum df_err judge(struct df_dispatch *d, struct df_lease *l, const struct df_blame *blame,
 			 struct df_strike *ret_strike)
@@ -66,7 +71,7 @@ static enum df_err judge(struct df_dispatch *d, struct df_lease *l, const struct
 	if (!blamed)
 		return DF_OK;
 	l->kills += !crashed;
-	l->suspect = l->suspect || crashed || l->kills >= DF_SUSPECT_KILLS;
+	l->suspect = l->suspect || crashed || (l->kills >= DF_SUSPECT_KILLS && single_cell(l));
 	return crashed && blame->alone ? strike(d, blame, ret_strike) : DF_OK;
 }
 

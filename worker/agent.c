@@ -2,8 +2,8 @@
 /*
  * agent: a worker process: the link thread owns sockets and heartbeat, one compute thread runs jobs.
  *
- * DESIGN. Two bounded queues between the threads, each under `mutex`: `inbox` (leases: never more than DF_LANE_CREDITS
- * arrive) and `outbox` (messages to the sink, bounded by bytes: the compute thread waits for room, which is how
+ * DESIGN. Two bounded queues between the threads, each under `mutex`: `inbox` (leases: never more than DF_LANE_CREDITS +
+ * DF_LANE_REDO_CREDITS arrive) and `outbox` (messages to the sink, bounded by bytes: the compute thread waits for room, which is how
  * back-pressure from the sink reaches it). `wake` tells the link thread that the outbox has something.
  */
 #include <pthread.h>

@@ -32,7 +32,7 @@ for name in "$@"; do
 	redispatch) DF_KILLS=400 log $name python3 tests/fault/test_redispatch.py ;;
 	poison) DF_DOCS=200000 log $name python3 tests/fault/test_poison.py ;;
 	hang) log $name python3 tests/fault/test_hang.py ;;
-	slow) log $name python3 tests/fault/test_slow_worker.py ;;
+	slow) DF_SLOW_DOCS=100000 log $name python3 tests/fault/test_slow_worker.py ;;
 	cuts)
 		DF_ALL=1 log cuts-store "$tests/test_cuts"
 		DF_ALL=1 log cuts python3 tests/fault/test_cuts.py

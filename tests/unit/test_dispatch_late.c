@@ -380,6 +380,27 @@ static void test_dispatch__a_strangers_second_kill_over_the_same_cells_makes_sus
 	tear_down(&b);
 }
 
+static void test_dispatch__what_strangers_kill_again_goes_out_in_halves(void **state)
+{
+	struct bench b;
+	(void)state;
+	set_up(&b, 100000, 1, true);
+	seen(&b, 1, lease(&b, 1));
+	uint64_t lane = 1, id = lease(&b, 1), n = b.l->cells[0].n, kills = 0;
+	assert_int_equal(n, 10);
+	for (; !(b.l->flags & DF_LEASE_ALONE); kills++) {
+		retire(&b, lane++, (struct df_blame){.cause = DF_CAUSE_STRANGER, .computing = true, .lease = id});
+		assert_int_equal(df_dispatch_add_lane(b.d, lane), DF_OK);
+		id = lease(&b, lane);
+		assert_true(b.l->cells[0].first >= 1 && b.l->cells[0].first <= 10);
+		assert_true(b.l->cells[0].n == n || b.l->cells[0].n == n / 2);
+		n = b.l->cells[0].n;
+	}
+	assert_int_equal(n, 1);
+	assert_in_range(kills, 5, 40); /* whole, in halves, in quarters, ... */
+	tear_down(&b);
+}
+
 static void test_dispatch__the_slowest_leases_are_remembered(void **state)
 {
 	struct bench b;
@@ -422,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_dispatch__lost_work_goes_at_once_to_the_one_that_comes_to_it_soonest),
 		cmocka_unit_test(test_dispatch__nothing_goes_to_a_process_that_is_gone),
 		cmocka_unit_test(test_dispatch__a_strangers_second_kill_over_the_same_cells_makes_suspects),
+		cmocka_unit_test(test_dispatch__what_strangers_kill_again_goes_out_in_halves),
 		cmocka_unit_test(test_dispatch__the_slowest_leases_are_remembered),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
