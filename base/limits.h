@@ -36,6 +36,8 @@
 #define DF_JSON_DEPTH 64
 #define DF_JSON_FIELDS 4096             /* top-level keys of one record */
 #define DF_RAW_REJECT_BYTES (64U << 10) /* raw_base64 of a reject: cap in raw bytes */
+#define DF_REJECT_EXTRA_BYTES                                                                                          \
+	(256U << 10) /* by which a reject may be longer than its record when it is tried again */
 
 /* --- frames --- */
 #define DF_FRAME_BYTES (256U << 10)   /* an output frame is cut at rows near this size */

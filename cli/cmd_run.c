@@ -6,10 +6,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/exit.h"
 #include "base/log.h"
 #include "cli/dry_run.h"
 #include "cli/guard.h"
 #include "cli/run_rows.h"
+#include "coordinator/retry.h"
 #include "worker/model/modeldir.h"
 
 #define ARENA_BYTES ((size_t)64 << 20)
@@ -40,10 +42,31 @@ static enum df_err find_models(const struct df_run_options *o, struct df_fail *f
 	return DF_OK;
 }
 
-static int run(const struct df_run_request *r)
+/* --resume-failed: the run is that of the next generation. False: there is nothing to do, or it went wrong; *ret_code says. */
+static bool plan_retry(struct df_run_request *r, struct df_arena *arena, int *ret_code)
+{
+	struct df_fail fail = {.msg = ""};
+	struct df_retry retry;
+	struct df_run_options planned;
+	enum df_err err = df_retry_plan(&r->run, arena, &planned, &retry, &fail);
+	*ret_code = err == DF_OK ? DF_EXIT_OK : df_cli_fail("run", err, &fail);
+	if (err != DF_OK)
+		return false;
+	if (retry.nothing) {
+		df_info("nothing to retry: the last run in '%.*s' has rejected no document", DF_STR_ARG(r->run.out));
+		return false;
+	}
+	r->run = planned;
+	return true;
+}
+
+static int run(struct df_run_request *r, struct df_arena *arena)
 {
 	enum df_log_level level = r->run.quiet ? DF_LOG_WARN : r->run.verbose ? DF_LOG_DEBUG : DF_LOG_INFO;
 	df_log_setup(level, (enum df_log_format)r->run.log_format, "docflume");
+	int planned = 0;
+	if (r->run.resume_failed && !plan_retry(r, arena, &planned))
+		return planned;
 	struct df_fail no_model = {.msg = ""};
 	enum df_err found = find_models(&r->run, &no_model);
 	if (found != DF_OK)
@@ -73,7 +96,7 @@ int df_cmd_run(int argc, char **argv)
 	struct df_arena arena;
 	df_arena_init(&arena, ARENA_BYTES, 0);
 	enum df_err err = df_run_request_parse(argc, argv, isatty(STDIN_FILENO) == 1, &arena, &request, &fail);
-	int code = err != DF_OK ? df_cli_fail("run", err, &fail) : request.help ? print_help() : run(&request);
+	int code = err != DF_OK ? df_cli_fail("run", err, &fail) : request.help ? print_help() : run(&request, &arena);
 	df_arena_release(&arena);
 	return code;
 }

@@ -309,8 +309,8 @@ static enum df_err find_inputs(struct request *q, bool stdin_is_terminal)
 	static const struct df_str stdin_only = {"-", 1};
 	run->input = q->args.n_operand ? q->args.operand : q->file_inputs.item;
 	run->n_input = q->args.n_operand ? q->args.n_operand : q->file_inputs.n;
-	if (run->n_input)
-		return DF_OK;
+	if (run->n_input || run->resume_failed)
+		return DF_OK; /* retry.c finds what was rejected */
 	if (stdin_is_terminal)
 		return df_fail(q->fail, DF_ERR_USAGE, "no input; name files, globs or folders, or pipe documents in");
 	run->input = &stdin_only;

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "coordinator/ending.h"
 #include "coordinator/progress.h"
+#include "coordinator/retry.h"
 
 static uint64_t total(const struct df_map *totals, const char *name)
 {
@@ -91,6 +92,8 @@ static void closing_lines(const struct df_report *r)
 	char z[32], y[32];
 	double seconds = (double)r->elapsed_ns / 1e9;
 	uint64_t bytes = total(r->totals, "bytes_in");
+	if (r->options->resume_failed)
+		df_retry_tell(r->options, r->totals);
 	df_buf_init(&b, 65536);
 	add_count(&b, "", total(r->totals, "in"), " documents in = ");
 	add_count(&b, "", total(r->totals, "out"), " out + ");

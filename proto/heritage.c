@@ -46,6 +46,7 @@ static void format(const struct df_heritage *h, struct df_buf *b)
 	add_string(b, "text_key", h->text_key);
 	add_string(b, "model_dir", h->model_dir);
 	add_number(b, "max_record", h->max_record);
+	add_number(b, "retry", h->retry);
 	(void)df_buf_addz(b, ",\"sample\":");
 	(void)df_json_add_double(b, h->sample);
 	add_number(b, "sample_seed", h->sample_seed);
@@ -132,6 +133,7 @@ static void take(const struct df_json *o, struct df_heritage *h)
 		.text_key = df_json_get_str(o, "text_key"),
 		.model_dir = df_json_get_str(o, "model_dir"),
 		.max_record = get_number(o, "max_record"),
+		.retry = get_number(o, "retry") != 0,
 		.sample = sample ? sample->number : 1.0,
 		.sample_seed = get_number(o, "sample_seed"),
 		.want = {get_number(o, "want_jsonl") != 0, get_number(o, "want_npy") != 0,

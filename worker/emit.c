@@ -18,7 +18,6 @@
 #include "worker/math/kernels.h"
 
 #define VECTOR_KEY "embedding"
-#define REASON_KEY "docflume"
 
 struct df_emit {
 	struct df_emit_config config;
@@ -323,7 +322,7 @@ static void add_base64(struct df_buf *b, struct df_str s)
 
 static void add_reason(struct df_buf *b, const struct df_doc *doc, uint32_t attempts)
 {
-	add_key(b, DF_STR(REASON_KEY));
+	add_key(b, DF_STR(DF_REASON_KEY));
 	(void)df_buf_addz(b, "{\"source\":");
 	(void)df_json_add_string(b, doc->source_name);
 	(void)df_buf_addf(b, ",\"offset\":%llu,\"stage\":", (unsigned long long)doc->offset);
@@ -338,10 +337,10 @@ static enum df_err emit_reject(struct df_emit *e, const struct df_doc *doc, uint
 	struct df_buf *b = begin(e, DF_OUTPUT_REJECTS);
 	(void)df_buf_addc(b, '{');
 	for (size_t i = 0; i < doc->n_field; i++) /* rejected again: the newest reason counts */
-		if (!df_str_is(doc->field[i].key, REASON_KEY))
+		if (!df_str_is(doc->field[i].key, DF_REASON_KEY))
 			add_member(b, doc->field[i].key, doc->field[i].raw);
 	if (doc->n_field == 0 && doc->raw.n && doc->raw.n <= DF_RAW_REJECT_BYTES) {
-		(void)df_buf_addz(b, "\"raw_base64\":\"");
+		(void)df_buf_addz(b, "\"" DF_RAW_KEY "\":\"");
 		add_base64(b, doc->raw);
 		(void)df_buf_addc(b, '"');
 	}

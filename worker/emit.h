@@ -13,6 +13,10 @@
 #include "proto/messages.h"
 #include "worker/doc.h"
 
+/* Members of a reject: why, and the bytes of what is no JSON object. */
+#define DF_REASON_KEY "docflume"
+#define DF_RAW_KEY "raw_base64"
+
 struct df_emit_config {
 	bool want[DF_N_OUTPUT];
 	bool embed_in_rows;

@@ -29,6 +29,7 @@
 #include "worker/pipeline_run.h"
 #include "worker/read/lines.h"
 #include "worker/read/record.h"
+#include "worker/unwrap.h"
 
 #define FRAMES_PER_PART 4
 
@@ -145,15 +146,15 @@ static void reject_poison(const struct df_job *j, struct df_batch *b, struct df_
 }
 
 /* "name#offset" for a record without an id; a text file is named by its path alone. */
-static enum df_err make_id(struct df_job *j, const struct df_segment *seg, struct df_doc *doc)
+static enum df_err make_id(struct df_job *j, struct df_doc *doc)
 {
 	struct df_arena *a = &j->batch_arena;
 	struct df_buf b;
 	char number[24] = "";
-	if (seg->kind != DF_SOURCE_TEXT)
+	if (doc->n_field)
 		(void)snprintf(number, sizeof(number), "#%llu", (unsigned long long)doc->offset);
 	df_buf_init(&b, DF_STRING_BYTES_MAX + 64);
-	(void)df_buf_add_str(&b, seg->name);
+	(void)df_buf_add_str(&b, doc->source_name);
 	(void)df_buf_addz(&b, number);
 	struct df_str id = df_arena_copy(a, df_buf_str(&b));
 	df_buf_reset(&b);
@@ -187,6 +188,8 @@ static enum df_err make_doc(struct df_job *j, struct df_batch *b, const struct d
 	if (err == DF_OK) {
 		err = seg->kind == DF_SOURCE_TEXT ? df_record_from_text(in->raw, doc, &fail)
 						  : df_record_parse(j->parser, in->raw, &j->batch_arena, doc, &fail);
+		if (j->config.heritage->retry)
+			err = df_unwrap(j->parser, &j->batch_arena, err, doc, &fail);
 		if (err != DF_OK)
 			df_doc_reject(b, doc, NULL, err, "%s", fail.msg);
 	} else if (in->message) {
@@ -202,7 +205,7 @@ static enum df_err make_doc(struct df_job *j, struct df_batch *b, const struct d
 	if (err == DF_ERR_NOMEM)
 		return err;
 	if (err == DF_OK && !doc->id.p)
-		return make_id(j, seg, doc);
+		return make_id(j, doc);
 	return DF_OK;
 }
 
@@ -357,10 +360,8 @@ static enum df_err open_source(struct df_job *j, const struct df_segment *seg, s
 	memcpy(j->path, seg->path.p, seg->path.n);
 	j->path[seg->path.n] = '\0';
 	j->id = seg->id;
-	j->fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (j->fd < 0)
-		return df_fail_errno(fail, "cannot read '%s'", j->path);
-	return DF_OK;
+	j->fd = TEMP_FAILURE_RETRY(open(j->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+	return j->fd < 0 ? df_file_not_opened(j->path, &seg->id, j->path, fail) : DF_OK;
 }
 
 static enum df_err run_jsonl(struct df_job *j, const struct df_segment *seg, struct df_fail *fail)
