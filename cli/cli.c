@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "cli/run_rows.h"
 #include "cli/stages_rows.h"
 #include "cli/status_rows.h"
@@ -21,13 +22,21 @@ const struct df_command df_commands[] = {
 	 "Without it rows go to stdout as JSONL.\n"
 	 "--stage.key VALUE overrides an option of a stage, e.g. --chunk.tokens 300; a stage with a label "
 	 "('c=chunk') is called by it.\n"
-	 "Exit status: 0 all done; 1 fatal; 2 usage; 3 done with rejects; 75 stopped early.\n",
+	 "Ctrl-C, SIGTERM, SIGUSR1, SIGHUP and --time-limit stop the run: what is in work is finished within --grace; "
+	 "a second "
+	 "signal ends it at once.\n"
+	 "Exit status: 0 all done, or the reader of stdout has gone (docflume run ... | head); 1 fatal, more errors "
+	 "than "
+	 "--max-errors, or killed where it cannot go on; 2 usage; 3 done with rejects; 75 stopped early, the same "
+	 "command "
+	 "goes on.\n",
 	 df_cmd_run, df_run_rows, df_run_args, false},
 	{"search", "--store DIR WORDS", "find the chunks of a run that are nearest to words", NULL, df_cmd_search, NULL,
 	 NULL, false},
 	{"models", "list|fetch [NAME]", "list and fetch models", NULL, df_cmd_models, NULL, NULL, false},
 	{"status", "DIR", "tell how a run stands, live or dead",
-	 "What is durable (counts, reasons), and while the run lives: what each process has in work and since when, the "
+	 "What is durable (counts, reasons), and while the run lives: what each process has in work and since when, "
+	 "the "
 	 "slowest places, deaths. Strikes are deaths that a document is to blame for. Nothing is written.\n"
 	 "Exit status: 0 running or finished; 1 failed; 3 finished with rejects; 75 the same command goes on.\n",
 	 df_cmd_status, df_status_rows, df_status_args, false},
@@ -44,10 +53,14 @@ const struct df_command df_commands[] = {
 int df_cli_fail(const char *command, enum df_err err, const struct df_fail *fail)
 {
 	char more[96] = "";
+	struct df_buf msg;
+	df_buf_init(&msg, 8192);
+	df_log_escape(&msg, fail->msg[0] ? fail->msg : df_err_name(err));
 	if (err == DF_ERR_USAGE)
 		(void)snprintf(more, sizeof(more), "try 'docflume help%s%s'\n", command ? " " : "",
 			       command ? command : "");
-	(void)fprintf(stderr, "docflume: error: %s\n%s", fail->msg[0] ? fail->msg : df_err_name(err), more);
+	(void)fprintf(stderr, "docflume: error: " DF_STR_FMT "\n%s", DF_STR_ARG(df_buf_str(&msg)), more);
+	df_buf_release(&msg);
 	return err == DF_ERR_USAGE ? DF_EXIT_USAGE : DF_EXIT_FATAL;
 }
 
