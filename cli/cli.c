@@ -10,6 +10,7 @@
 #include "cli/run_rows.h"
 #include "cli/stages_rows.h"
 #include "cli/status_rows.h"
+#include "cli/verify_rows.h"
 #include "worker/role.h"
 
 const struct df_command df_commands[] = {
@@ -31,6 +32,19 @@ const struct df_command df_commands[] = {
 	 "command "
 	 "goes on.\n",
 	 df_cmd_run, df_run_rows, df_run_args, false},
+	{"verify", "DIR", "prove a run from what is in its directory",
+	 "Reads the run directory DIR, of a finished run or of one that was stopped, and changes nothing. Every file "
+	 "must be what the "
+	 "journal says, byte by byte; each line a JSON object, as many as rows, as many vectors as rows; every cell of "
+	 "the input done "
+	 "exactly once; the counts must add up, run.json must agree with the journal, and nothing else may look like "
+	 "output. What is "
+	 "wrong is told with file and place. Generations of --resume-failed in DIR/retry-N are verified too.\n"
+	 "A run that is going on is not verified ('docflume status' tells about it).\n"
+	 "Exit status: 0 proved: complete and unchanged; 1 something is wrong; 75 nothing is wrong, but the run is not "
+	 "finished, or it "
+	 "is going on.\n",
+	 df_cmd_verify, df_verify_rows, df_verify_args, false},
 	{"search", "--store DIR WORDS", "find the chunks of a run that are nearest to words", NULL, df_cmd_search, NULL,
 	 NULL, false},
 	{"models", "list|fetch [NAME]", "list and fetch models", NULL, df_cmd_models, NULL, NULL, false},

@@ -26,6 +26,7 @@ struct df_command {
 extern const struct df_command df_commands[];
 
 int df_cmd_run(int argc, char **argv);
+int df_cmd_verify(int argc, char **argv);
 int df_cmd_search(int argc, char **argv);
 int df_cmd_models(int argc, char **argv);
 int df_cmd_stages(int argc, char **argv);
