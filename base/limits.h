@@ -102,6 +102,7 @@
 #define DF_CHILD_BYTES_MIN (16U << 20) /* a child's share of --mem-limit must not be less */
 #define DF_SPAWN_FAILURES_MAX 5 /* deaths in a row without a finished lease before the run gives up */
 #define DF_READ_PATHS_MAX 64    /* files and folders that a child may read, by name; beyond it their folders' folders */
+#define DF_READ_STALL_MS 120000 /* a reader that gets no byte of its input for this long is given up */
 #define DF_STDIN_SILENCE_MS 10  /* a partial cell of stdin is flushed after this silence */
 #define DF_IPC_PATH_MAX 107
 

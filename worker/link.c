@@ -43,30 +43,41 @@ void df_worker_link_close(struct df_worker_link *l)
 	df_buf_release(&l->header);
 }
 
+/* Packs and sends one; false: not connected yet, or full. */
+static bool send_hello(const struct df_worker_link *l, struct df_socket *control, struct df_buf *header, uint64_t seq,
+		       uint64_t sent, uint32_t held)
+{
+	struct df_msg msg = {.type = DF_MSG_HELLO, .epoch = l->h->epoch, .lane = l->h->lane};
+	msg.hello = (struct df_hello){
+		.nonce = l->h->nonce,
+		.role = l->h->role,
+		.pid = (uint32_t)getpid(),
+		.seq = seq,
+		.sent = sent,
+		.held = held,
+		.peak_rss_bytes = atomic_load(&l->slot->peak_rss_bytes),
+	};
+	df_buf_reset(header);
+	return df_msg_pack(&msg, header) == DF_OK && df_socket_send(control, df_buf_str(header), NULL, 0) == DF_OK;
+}
+
 void df_worker_link_hello(struct df_worker_link *l, uint64_t now_ns, uint64_t sent, uint32_t held)
 {
 	atomic_fetch_add(&l->slot->alive, 1);
 	if (now_ns < l->next_hello_ns)
 		return;
 	df_slot_note_memory(l->slot, now_ns);
-	struct df_msg msg = {.type = DF_MSG_HELLO, .epoch = l->h->epoch, .lane = l->h->lane};
-	msg.hello = (struct df_hello){
-		.nonce = l->h->nonce,
-		.role = l->h->role,
-		.pid = (uint32_t)getpid(),
-		.seq = l->seq,
-		.sent = sent,
-		.held = held,
-		.peak_rss_bytes = atomic_load(&l->slot->peak_rss_bytes),
-	};
-	df_buf_reset(&l->header);
-	if (df_msg_pack(&msg, &l->header) != DF_OK ||
-	    df_socket_send(l->control, df_buf_str(&l->header), NULL, 0) != DF_OK) {
-		l->next_hello_ns = now_ns + DF_MS; /* not connected yet, or full */
-		return;
-	}
-	l->seq++;
-	l->next_hello_ns = now_ns + DF_HELLO_MS * DF_MS;
+	bool done = send_hello(l, l->control, &l->header, l->seq, sent, held);
+	l->seq += done;
+	l->next_hello_ns = now_ns + (done ? DF_HELLO_MS * DF_MS : DF_MS);
+}
+
+void df_worker_link_say_hello(const struct df_worker_link *l, struct df_socket *control, struct df_buf *header,
+			      uint64_t now_ns)
+{
+	atomic_fetch_add(&l->slot->alive, 1);
+	df_slot_note_memory(l->slot, now_ns);
+	(void)send_hello(l, control, header, 0, 0, 0);
 }
 
 void df_worker_link_on_notice(struct df_worker_link *l, struct df_str header)

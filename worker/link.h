@@ -27,6 +27,9 @@ void df_worker_link_close(struct df_worker_link *l);
 
 /* HELLO when it is due; `sent` and `held` as PROTOCOL.md says. */
 void df_worker_link_hello(struct df_worker_link *l, uint64_t now_ns, uint64_t sent, uint32_t held);
+/* HELLO now, for another thread than the owner's, with a socket and a buffer of its own; of a role that sends no results. */
+void df_worker_link_say_hello(const struct df_worker_link *l, struct df_socket *control, struct df_buf *header,
+			      uint64_t now_ns);
 /* Take all notices that wait; l->state is the newest. */
 void df_worker_link_notices(struct df_worker_link *l);
 /* One notice: the newest counts, in whatever order they come. Others' and nonsense are dropped. */

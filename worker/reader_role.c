@@ -16,12 +16,14 @@
 #include "proto/cell_info.h"
 #include "worker/cellblock.h"
 #include "worker/link.h"
+#include "worker/pulse.h"
 #include "worker/role.h"
 
 #define CELLS_PER_MESSAGE 64
 
 struct reading {
 	struct df_worker_link link;
+	struct df_pulse *pulse;
 	struct df_arena arena; /* of the READ message */
 	struct df_buf header;
 	struct df_frames frames;
@@ -210,7 +212,10 @@ static enum df_err open_source(struct reading *r)
 	r->credit = (int64_t)read->credit_bytes;
 	r->done_at = 0;
 	r->n_cell = 0;
+	df_pulse_step(r->pulse, r->name,
+		      df_clock_mono(&df_clock_real)); /* a file system that has gone takes its time */
 	enum df_err err = df_reader_open(&spec, &r->reader, &fail);
+	df_pulse_step(r->pulse, NULL, 0);
 	return err == DF_OK ? DF_OK : give_up(r, err, &fail);
 }
 
@@ -248,7 +253,9 @@ static enum df_err read_some(struct reading *r)
 {
 	struct df_cell_block cell;
 	struct df_fail fail = {0};
+	df_pulse_step(r->pulse, r->name, df_clock_mono(&df_clock_real));
 	enum df_err err = df_reader_next_cell(r->reader, &cell, &fail);
+	df_pulse_step(r->pulse, NULL, 0);
 	switch (err) {
 	case DF_OK:
 		return add_cell(r, &cell);
@@ -287,6 +294,8 @@ enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, con
 	enum df_err err = confine ? df_confine_end(confine, fail) : DF_OK;
 	if (err == DF_OK)
 		err = df_worker_link_open(&r.link, h, slot, fail);
+	if (err == DF_OK)
+		err = df_pulse_start(&r.link, &r.pulse, fail);
 	if (err == DF_OK) {
 		err = loop(&r);
 		if (err == DF_ERR_CLOSED)
@@ -296,8 +305,9 @@ enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, con
 		for (; r.n; r.n--)
 			df_blob_unref(&r.blob[r.n - 1]);
 		df_reader_close(&r.reader);
-		df_worker_link_close(&r.link);
 	}
+	df_pulse_stop(&r.pulse);
+	df_worker_link_close(&r.link);
 	df_frames_free(&r.frames);
 	df_frames_free(&r.request);
 	df_buf_release(&r.header);
