@@ -308,7 +308,7 @@ static void on_hello(struct df_control *c, const struct df_msg *msg, uint64_t no
 	p->hello_seq = msg->hello.seq;
 	if (p->role == DF_ROLE_WORKER && lost_lease(p, &msg->hello)) {
 		df_warn("worker %u never got what was sent to it; replacing it", (unsigned)(p->lane & 0xfffff));
-		c->config.effects.kill(c->config.effects.self, p->lane, SIGKILL); /* on_exit does the rest */
+		df_control_condemn(c, p, NULL, DF_CAUSE_STRANGER, 0, now_ns);
 	}
 	p->heard_ns = now_ns;
 	p->peak_rss_bytes = msg->hello.peak_rss_bytes;
@@ -498,6 +498,7 @@ struct df_control_stats df_control_stats(const struct df_control *c)
 	for (size_t i = 0; i < c->peers.n; i++)
 		s.n_ready += c->peers.item[i].state == DF_PEER_READY && c->peers.item[i].role == DF_ROLE_WORKER;
 	s.strikes = df_dispatch_strikes(c->dispatch);
+	s.twins = df_dispatch_n_twin(c->dispatch);
 	s.source_errors += df_intake_source_errors(c->intake);
 	return s;
 }

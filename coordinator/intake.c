@@ -219,8 +219,8 @@ static void end_input(struct df_intake *in, struct input *input, uint64_t n_cell
 		in->source_errors++;
 		df_grid_fail(in->config->grid, input->source); /* earlier lives may have left holes that stay */
 	}
-	if (input->known_end && input->known_n_cell == n_cell)
-		return;
+	if (err == DF_OK && input->known_end && input->known_n_cell == n_cell)
+		return; /* journalled already */
 	struct df_source_state state = {input->source, true, err, n_cell, {NULL, 0}};
 	if (message.n)
 		state.message = (struct df_str){df_str_dup(message), message.n};

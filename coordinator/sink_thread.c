@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * sink_thread: orders first, then messages until the socket is empty (or a bounded number), then time. A fence is thus
- * answered only when the socket was found empty after the order.
+ * answered only when the socket was found empty after the order. Orders come before each message, too: what control said
+ * before it sent a lease is heard before that lease's result, however soon that comes.
  */
 #include "coordinator/sink_thread.h"
 
@@ -50,6 +51,7 @@ static bool drain_messages(struct df_sink_thread *t, struct df_frames *frames)
 		enum df_err err = df_socket_recv(t->results, frames);
 		if (err == DF_ERR_AGAIN)
 			return true;
+		drain_orders(t);
 		if (err == DF_OK)
 			df_sink_on_message(t->sink, frames);
 		df_frames_release(frames);

@@ -29,6 +29,7 @@ struct peer *peer_create(struct world *w, struct net *net, enum df_role role, ui
 	p->lane = lane;
 	p->alive = true;
 	p->remote = role == DF_ROLE_WORKER && world_roll(w, 100) < w->remote_percent;
+	p->unreachable = p->remote && world_once_in(w, 2);
 	p->slow = role == DF_ROLE_WORKER && w->slow_once_in && world_once_in(w, w->slow_once_in) ? 100 : 1;
 	p->up_ns = p->hello_ns = now_ns + world_roll(w, 20) * DF_MS;
 	p->wake_ns = p->up_ns;
@@ -51,6 +52,7 @@ void peer_put_away(struct peer *p)
 	free(p->item);
 	p->item = NULL;
 	p->n_item = p->at = p->batch = 0;
+	p->stuck = FATE_OUT;
 }
 
 void peer_destroy(struct peer *p)
@@ -81,10 +83,12 @@ static uint64_t slot_seq(const struct peer *p)
 struct df_look peer_look(const struct peer *p, uint64_t now_ns)
 {
 	struct df_look l = {.stage = DF_NO_STAGE, .computing = p->batch > 0, .seq = slot_seq(p), .n_record = p->batch};
-	l.alive = p->alive ? 1 + now_ns / DF_SEC : 0;
+	l.alive = p->hello_seq;
+	l.stopped = now_ns < p->frozen_ns;
+	l.memory_bytes = (p->stuck == FATE_HOG ? 2000U : 10U) << 20;
 	if (!p->batch)
 		return l;
-	l.since_ns = p->wake_ns < now_ns ? p->wake_ns : now_ns;
+	l.since_ns = p->since_ns;
 	l.lease = p->msg.lease;
 	l.alone = (p->msg.lease_msg.flags & DF_LEASE_ALONE) && p->batch == 1;
 	l.record = (struct df_record_id){p->item[p->at].source, p->item[p->at].record->offset};
@@ -101,14 +105,17 @@ static void leave_word(struct peer *p, int sig, bool crashed, uint64_t now_ns)
 	if (p->batch) {
 		p->blame.lease = p->msg.lease;
 		p->blame.seq = slot_seq(p);
+		p->blame.since_ns = p->since_ns;
 		p->blame.alone = (p->msg.lease_msg.flags & DF_LEASE_ALONE) && p->batch == 1;
 		p->blame.record = (struct df_record_id){p->item[p->at].source, p->item[p->at].record->offset};
 	}
+	/* the strikes of earlier lives are not forgotten */
+	if (crashed && p->blame.alone)
+		DF_ASSERT(++p->item[p->at].record->deaths <= DF_STRIKES_MAX);
 }
 
-void peer_disown(struct peer *p, int sig, uint64_t now_ns)
+void peer_disown(struct peer *p)
 {
-	leave_word(p, sig, false, now_ns);
 	p->disowned = true;
 	pipe_cut(&p->down, 0);
 }

@@ -18,7 +18,7 @@
 
 struct work_item {
 	uint32_t source;
-	const struct world_record *record;
+	struct world_record *record;
 };
 
 struct peer {
@@ -30,6 +30,7 @@ struct peer {
 	uint64_t lane;
 	enum df_role role;
 	bool alive, remote, disowned;
+	bool unreachable;                  /* signals do not get there */
 	uint64_t wake_ns, hello_ns, up_ns; /* next step; next HELLO; connected from then on */
 	uint64_t frozen_ns;                /* it stands still until then */
 	uint64_t slow;                     /* 1, or so many times slower than others */
@@ -52,6 +53,8 @@ struct peer {
 	/* worker */
 	struct work_item *item;
 	size_t n_item, at, batch; /* batch: records that the slot names */
+	uint64_t since_ns;        /* the batch began */
+	enum fate stuck;          /* FATE_HANGER, FATE_HOG: over a record; else none */
 	uint32_t part;
 	uint64_t tally[4]; /* in, out, filtered, rejected */
 
@@ -70,8 +73,8 @@ void peer_step(struct peer *p, uint64_t now_ns);
 void peer_die(struct peer *p, int signal, bool crashed, uint64_t now_ns);
 /* A message from the coordinator. */
 void peer_receive(struct peer *p, const struct df_msg *msg, struct df_blob *const *payload, size_t n, uint64_t now_ns);
-/* Control is told that it ended; it lives on. */
-void peer_disown(struct peer *p, int signal, uint64_t now_ns);
+/* Nothing goes there any more; it lives on. */
+void peer_disown(struct peer *p);
 /* Its slot, and that its link thread runs: each second, until it ends. */
 struct df_look peer_look(const struct peer *p, uint64_t now_ns);
 /* When it wants to be stepped. */

@@ -66,21 +66,17 @@ static void effect_kill(void *self, uint64_t lane, int sig)
 {
 	struct spine *s = self;
 	struct peer *p = find_peer(s, lane);
-	if (!p || p->disowned)
-		return;
-	if (p->remote && p->alive) {
-		s->n.disowned++;
-		peer_disown(p, sig, s->now_ns);
-	} else {
+	if (p && p->alive && !p->disowned && !p->unreachable && s->now_ns >= p->cut.until_ns)
 		peer_die(p, sig, false, s->now_ns);
-	}
 }
 
 static void effect_close_lane(void *self, uint64_t lane)
 {
 	struct spine *s = self;
 	struct peer *p = find_peer(s, lane);
-	DF_ASSERT(p != NULL && (!p->alive || p->disowned));
+	DF_ASSERT(p != NULL && (!p->alive || p->remote));
+	s->n.disowned += p->alive;
+	peer_disown(p);
 }
 
 static bool effect_look(void *self, uint64_t lane, unsigned want, struct df_look *ret_look)
@@ -88,7 +84,10 @@ static bool effect_look(void *self, uint64_t lane, unsigned want, struct df_look
 	struct spine *s = self;
 	struct peer *p = lane ? find_peer(s, lane) : NULL;
 	(void)want;
-	if (!p)
+	*ret_look = (struct df_look){.memory_bytes = 20U << 20};
+	if (!lane)
+		return true;
+	if (!p || !p->alive || s->now_ns < p->cut.until_ns)
 		return false;
 	*ret_look = peer_look(p, s->now_ns);
 	return true;
@@ -130,11 +129,25 @@ static void lay_out(struct spine *s)
 		DF_ASSERT(df_grid_mark_done(&s->grid, r->cells[i].cells) == DF_OK);
 }
 
+/* The strikes that this life knows of. */
+static void note_strikes(struct spine *s)
+{
+	for (uint32_t i = 0; i < s->world->n_source; i++)
+		for (size_t k = 0; k < s->world->source[i].n_record; k++)
+			s->world->source[i].record[k].deaths = 0;
+	for (size_t i = 0; i < s->recovered.n_strike; i++) {
+		struct world_record *r = world_record_at(s->world, s->recovered.strike[i].record);
+		DF_ASSERT(r != NULL);
+		r->deaths = s->recovered.strike[i].n;
+	}
+}
+
 static void begin(struct spine *s)
 {
 	uint64_t n_cell[64];
 	struct world *w = s->world;
 	lay_out(s);
+	note_strikes(s);
 	for (uint32_t i = 0; i < w->n_source; i++)
 		n_cell[i] = s->grid.source[i].ended ? s->grid.source[i].n_cell : UINT64_MAX;
 	struct df_sink_config sink = {.store = s->store,
@@ -163,6 +176,9 @@ static void begin(struct spine *s)
 		.skip = w->skip,
 		.limit = w->limit,
 		.grace_ns = 5 * DF_SEC,
+		.doc_timeout_ns = w->doc_timeout_ns,
+		.mem_limit = w->mem_limit,
+		.mem_share = w->mem_limit / 8,
 		.tail_redo = s->recovered.epoch % 2 == 1,
 	};
 	DF_ASSERT(df_control_create(&control, &s->recovered, &s->control) == DF_OK);
@@ -180,7 +196,7 @@ void spine_close(struct spine *s)
 		if (p->alive && p->remote &&
 		    world_once_in(s->world, 2)) { /* remote workers outlive their coordinator */
 			if (!p->disowned)
-				peer_disown(p, 0, s->now_ns);
+				peer_disown(p);
 			p->exit_due = false;
 			at = &p->next;
 		} else {
@@ -197,6 +213,9 @@ void spine_close(struct spine *s)
 		s->n.malformed += sink.malformed;
 		s->n.deaths += s->stats.deaths;
 		s->n.strikes += s->stats.strikes;
+		s->n.deadline_kills += s->stats.deadline_kills;
+		s->n.memory_kills += s->stats.memory_kills;
+		s->n.twins += s->stats.twins;
 	}
 	df_control_destroy(&s->control);
 	df_sink_destroy(&s->sink);
@@ -289,20 +308,27 @@ static enum action choose(struct spine *s, struct peer **ret_peer)
 
 /* ------------------------------------------------------------------ doing it */
 
-/* As the sink's thread: orders, some messages, and when none is left, empty. */
-static void run_sink(struct spine *s)
+static void take_orders(struct spine *s, uint64_t until_ns)
 {
-	uint64_t left = 1 + world_roll(s->world, 6);
-	bool empty = true;
-	while (pipe_ready(&s->orders, s->now_ns)) {
+	while (pipe_ready(&s->orders, until_ns)) {
 		struct parcel *parcel = pipe_take(&s->orders);
 		df_sink_on_order(s->sink, &parcel->order);
 		parcel->order.source.message.p = NULL; /* passed on */
 		parcel_free(parcel);
 	}
+}
+
+/* As the sink's thread: orders, some messages, and when none is left, empty. A message may wake it before an order does, but it
+ * looks for orders before each. */
+static void run_sink(struct spine *s)
+{
+	uint64_t left = 1 + world_roll(s->world, 6);
+	bool empty = true;
+	take_orders(s, s->now_ns);
 	for (struct peer *p = s->peer; p; p = p->next) {
 		for (; left && pipe_ready(&p->results, s->now_ns); left--) {
 			struct parcel *parcel = pipe_take(&p->results);
+			take_orders(s, UINT64_MAX);
 			df_sink_on_message(s->sink, &parcel->frames);
 			parcel_free(parcel);
 		}

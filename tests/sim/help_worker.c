@@ -114,24 +114,21 @@ static void send_part(struct peer *p, struct df_buf *rows, struct df_buf *reject
 		df_blob_unref(&payload[i]);
 }
 
-/* The records that the slot names. False: one of them ended the process. */
-static bool do_batch(struct peer *p, struct df_buf *rows, struct df_buf *rejects)
+/* The records that the slot names; the fate of one that ends the process, or another. */
+static enum fate do_batch(struct peer *p, struct df_buf *rows, struct df_buf *rejects)
 {
 	for (; p->batch; p->batch--, p->at++) {
 		const struct work_item *item = &p->item[p->at];
-		enum fate fate = item->record->fate;
-		if (fate == FATE_KILLER && !poisoned(p, item)) {
-			p->batch = p->msg.lease_msg.flags & DF_LEASE_ALONE ? 1 : p->batch;
-			return false;
-		}
-		fate = fate == FATE_KILLER ? FATE_REJECTED : fate;
+		enum fate fate = poisoned(p, item) ? FATE_REJECTED : item->record->fate;
+		if (fate > FATE_REJECTED)
+			return fate;
 		p->tally[0]++;
 		p->tally[1 + fate]++;
 		if (fate != FATE_FILTERED)
 			(void)df_buf_addf(fate == FATE_OUT ? rows : rejects, "%u:%llu\n", item->source,
 					  (unsigned long long)item->record->offset);
 	}
-	return true;
+	return FATE_OUT;
 }
 
 static void work(struct peer *p, uint64_t now_ns)
@@ -139,12 +136,15 @@ static void work(struct peer *p, uint64_t now_ns)
 	struct df_buf rows, rejects;
 	df_buf_init(&rows, 1U << 20);
 	df_buf_init(&rejects, 1U << 20);
-	bool healthy = do_batch(p, &rows, &rejects);
+	enum fate fate = do_batch(p, &rows, &rejects);
+	bool healthy = fate <= FATE_REJECTED;
 	bool last = healthy && p->at == p->n_item;
 	if (healthy && (rows.n || rejects.n || last))
 		send_part(p, &rows, &rejects, last, now_ns);
-	if (!healthy)
+	if (fate == FATE_KILLER)
 		peer_die(p, SIGSEGV, true, now_ns);
+	else if (!healthy)
+		p->stuck = fate;
 	else if (last)
 		peer_put_away(p);
 	df_buf_release(&rows);
@@ -170,7 +170,7 @@ static void take_leases(struct peer *p, uint64_t now_ns)
 
 bool worker_works(const struct peer *p)
 {
-	return p->parcel || p->inbox.head;
+	return !p->stuck && (p->parcel || p->inbox.head);
 }
 
 void worker_step(struct peer *p, uint64_t now_ns)
@@ -188,6 +188,7 @@ void worker_step(struct peer *p, uint64_t now_ns)
 	} else if (!p->batch && p->at < p->n_item) {
 		size_t left = p->n_item - p->at, most = alone ? 1 : 1 + world_roll(p->world, 16);
 		p->batch = left < most ? left : most;
+		p->since_ns = now_ns;
 	} else {
 		work(p, now_ns);
 	}

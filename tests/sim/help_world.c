@@ -18,8 +18,12 @@ bool world_once_in(struct world *w, uint64_t n)
 
 static enum fate some_fate(struct world *w, bool killers)
 {
-	if (killers && world_once_in(w, 60))
-		return FATE_KILLER;
+	if (killers && world_once_in(w, 60)) {
+		uint64_t kind = world_roll(w, 3);
+		return kind == 1 && w->doc_timeout_ns ? FATE_HANGER
+		       : kind == 2 && w->mem_limit    ? FATE_HOG
+						      : FATE_KILLER;
+	}
 	uint64_t r = world_roll(w, 10);
 	return r == 0 ? FATE_FILTERED : r == 1 ? FATE_REJECTED : FATE_OUT;
 }
@@ -32,7 +36,7 @@ static void some_records(struct world *w, struct world_source *s, size_t n, bool
 	for (size_t i = 0; i < n; i++) {
 		/* most are shorter than a cell, some span several */
 		uint64_t length = 1 + world_roll(w, world_once_in(w, 8) ? 300 * scale : 40 * scale);
-		s->record[i] = (struct world_record){at, length, some_fate(w, killers)};
+		s->record[i] = (struct world_record){at, length, some_fate(w, killers), 0};
 		at += length;
 	}
 	s->size_bytes = at;
@@ -75,6 +79,8 @@ void world_init(struct world *w, uint64_t seed)
 	w->ordered = world_once_in(w, 2);
 	w->sequential = world_once_in(w, 6);
 	bool killers = world_once_in(w, 2), errors = !w->sequential && world_once_in(w, 3);
+	w->doc_timeout_ns = world_once_in(w, 3) ? 0 : DF_SEC + world_roll(w, 5000) * DF_MS;
+	w->mem_limit = world_once_in(w, 2) ? 0 : (uint64_t)1 << 30;
 	w->remote_percent = world_once_in(w, 2) ? 0 : world_roll(w, 101);
 	w->slow_once_in = world_once_in(w, 3) ? 1 + world_roll(w, 4) : 0;
 	w->n_source = 1 + (uint32_t)world_roll(w, 6);
@@ -162,6 +168,15 @@ void world_cell(const struct world *w, uint32_t s, uint64_t cell, size_t *ret_fi
 		world_share(w, s, &skip, &limit);
 		(void)world_reader_cell(w, s, skip, limit, cell, ret_first, ret_end);
 	}
+}
+
+struct world_record *world_record_at(const struct world *w, struct df_record_id id)
+{
+	if (id.source >= w->n_source)
+		return NULL;
+	const struct world_source *src = &w->source[id.source];
+	size_t i = first_at(src, id.offset);
+	return i < src->n_record && src->record[i].offset == id.offset ? &src->record[i] : NULL;
 }
 
 uint64_t world_n_cell(const struct world *w, uint32_t s)

@@ -15,11 +15,21 @@
 #include "coordinator/dataset.h"
 #include "proto/messages.h"
 
-enum fate { FATE_OUT, FATE_FILTERED, FATE_REJECTED, FATE_KILLER }; /* a killer ends as rejected */
+enum fate {
+	FATE_OUT,
+	FATE_FILTERED,
+	FATE_REJECTED,
+	/* these end as rejected: each time a worker touches one, the worker */
+	FATE_KILLER, /* crashes */
+	FATE_HANGER, /* computes for ever */
+	FATE_HOG,    /* takes more memory than the run may */
+	N_FATE
+};
 
 struct world_record {
 	uint64_t offset, length;
 	enum fate fate;
+	uint32_t deaths; /* by crashes over it alone, as the journal knows them and since */
 };
 
 enum ending {
@@ -49,7 +59,8 @@ struct world {
 	uint64_t skip, limit;
 	/* of its workers */
 	uint64_t remote_percent;
-	uint64_t slow_once_in;     /* 0: none */
+	uint64_t slow_once_in; /* 0: none */
+	uint64_t doc_timeout_ns, mem_limit;
 	struct df_dataset dataset; /* of the same sources */
 };
 
@@ -61,6 +72,8 @@ bool world_once_in(struct world *w, uint64_t n);
 void world_init(struct world *w, uint64_t seed);
 void world_release(struct world *w);
 
+/* NULL: there is none. */
+struct world_record *world_record_at(const struct world *w, struct df_record_id id);
 /* Records [first, end) of source s that are left when `skip` are passed over and at most `limit` taken. */
 void world_window(const struct world *w, uint32_t s, uint64_t skip, uint64_t limit, size_t *ret_first, size_t *ret_end);
 /* How the run's skip and limit fall on source s. */

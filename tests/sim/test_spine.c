@@ -92,6 +92,9 @@ static void tell_all(void)
 		{"stale messages", sum.n.stale},
 		{"doubled", sum.n.doubled},
 		{"lanes lost", sum.n.malformed},
+		{"ended by the deadline", sum.n.deadline_kills},
+		{"ended for memory", sum.n.memory_kills},
+		{"twins", sum.n.twins},
 	};
 	fprintf(stderr, "  ");
 	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
@@ -271,7 +274,7 @@ static void check_total(const struct spine *s, const char *name, uint64_t want)
 static void check_fates(const struct spine *s, uint8_t **cell)
 {
 	struct df_buf rows, rejects;
-	uint64_t n[4] = {0}, all = 0;
+	uint64_t n[N_FATE] = {0}, all = 0;
 	df_buf_init(&rows, 64U << 20);
 	df_buf_init(&rejects, 64U << 20);
 	for (uint32_t i = 0; i < s->world->n_source; i++)
@@ -294,7 +297,7 @@ static void check_fates(const struct spine *s, uint8_t **cell)
 	check_total(s, "in", all);
 	check_total(s, "out", n[FATE_OUT]);
 	check_total(s, "filtered", n[FATE_FILTERED]);
-	check_total(s, "rejected", n[FATE_REJECTED] + n[FATE_KILLER]);
+	check_total(s, "rejected", n[FATE_REJECTED] + n[FATE_KILLER] + n[FATE_HANGER] + n[FATE_HOG]);
 	df_buf_release(&rows);
 	df_buf_release(&rejects);
 }
@@ -339,6 +342,8 @@ static uint64_t run_seed(uint64_t seed)
 				end_word[end], (unsigned long long)s.n_step, s.n_kill,
 				(unsigned long long)s.stats.leases, s.fail.msg);
 		REQUIRE(end != SPINE_HANGS, "epoch %u hangs", epoch + 1);
+		REQUIRE(end != SPINE_STOPPED || s.notice_state == DF_STATE_DRAIN, "epoch %u stopped by itself",
+			epoch + 1);
 		REQUIRE(end != SPINE_FAILED || excused(&s), "epoch %u failed: %s", epoch + 1, s.fail.msg);
 		REQUIRE(end != SPINE_NO_OPEN || excused(&s), "epoch %u cannot open its run: %s", epoch + 1, s.fail.msg);
 		REQUIRE(epoch < N_FAULTY + 20, "it never ends");

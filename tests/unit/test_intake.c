@@ -384,6 +384,26 @@ static void test_intake__three_deaths_at_one_place_are_one_source_error(void **s
 	tear_down(b);
 }
 
+/* It was read to its end in an earlier life, but some of its results were not committed. */
+static void test_intake__an_error_behind_a_journalled_end_is_told(void **state)
+{
+	struct df_commit_cells done = {{0, 0, 2}, {0, 0, 2, 0}};
+	struct df_source_state source = {0, true, DF_OK, 3, {NULL, 0}};
+	struct df_recovered r = {.cells = &done, .n_cells = 1, .source = &source, .n_source = 1};
+	struct bench *b = set_up(1, false, false, &r);
+	(void)state;
+	for (uint64_t lane = 1; lane <= 3; lane++) {
+		assert_int_equal(feed(b, lane), DF_MSG_READ);
+		if (lane == 1)
+			cell(b, lane, 0, 2, 10, 1);
+		df_intake_reader_died(b->in, lane);
+	}
+	assert_true(df_intake_ended(b->in));
+	assert_non_null(last_state(b)); /* or the sink would wait for the cells that never come */
+	assert_int_equal(last_state(b)->err, DF_ERR_CHILD);
+	tear_down(b);
+}
+
 static void test_intake__deaths_here_and_there_are_no_source_error(void **state)
 {
 	struct bench *b = set_up(1, false, false, NULL);
@@ -587,6 +607,7 @@ int main(void)
 		cmocka_unit_test(test_known__ten_million_cells_in_any_order_of_leases_are_few_ranges),
 		cmocka_unit_test(test_known__the_list_joins_further_and_then_leaves_out),
 		cmocka_unit_test(test_intake__three_deaths_at_one_place_are_one_source_error),
+		cmocka_unit_test(test_intake__an_error_behind_a_journalled_end_is_told),
 		cmocka_unit_test(test_intake__deaths_here_and_there_are_no_source_error),
 		cmocka_unit_test(test_intake__an_idle_readers_death_costs_no_source),
 		cmocka_unit_test(test_intake__a_dead_reader_of_stdin_ends_the_run),
