@@ -18,11 +18,11 @@
 	(8U << 20) /* the same when no rows are written, so that nothing has to wait at the sink */
 #define DF_LEASE_CELLS_MAX 4096
 #define DF_LEASE_SEGMENTS_MAX                                                                                          \
-	400               /* pieces of different sources in one lease: with paths of 4 KB each they fit a header */
-#define DF_LANE_CREDITS 2 /* leases a lane may hold */
+	400                    /* pieces of different sources in one lease: with paths of 4 KB each they fit a header */
+#define DF_LANE_CREDITS 2      /* leases a lane may hold */
 #define DF_LANE_REDO_CREDITS 2 /* and above them, of work that was lost with another lane */
 #define DF_SUSPECT_KILLS 2     /* by strangers over one and the same cell, before it runs alone */
-#define DF_STRIKES_MAX 3  /* deaths of a record that is alone before it is poisoned */
+#define DF_STRIKES_MAX 3       /* deaths of a record that is alone before it is poisoned */
 #define DF_POISON_PER_LEASE 4096 /* and of a run: beyond it the pipeline is at fault, not the records */
 #define DF_CRASHES_MAX 10        /* of workers over one cell, outside of documents, before the run gives up */
 #define DF_LANES_MAX 4096
@@ -34,10 +34,9 @@
 #define DF_BLOCK_BYTES (1U << 20) /* a worker reads and processes this much at a time */
 #define DF_BLOCK_RECORDS 4096     /* records of one batch */
 #define DF_JSON_DEPTH 64
-#define DF_JSON_FIELDS 4096             /* top-level keys of one record */
-#define DF_RAW_REJECT_BYTES (64U << 10) /* raw_base64 of a reject: cap in raw bytes */
-#define DF_REJECT_EXTRA_BYTES                                                                                          \
-	(256U << 10) /* by which a reject may be longer than its record when it is tried again */
+#define DF_JSON_FIELDS 4096                /* top-level keys of one record */
+#define DF_RAW_REJECT_BYTES (64U << 10)    /* raw_base64 of a reject: cap in raw bytes */
+#define DF_REJECT_EXTRA_BYTES (256U << 10) /* by which a reject may be longer than its record when it is tried again */
 
 /* --- frames --- */
 #define DF_FRAME_BYTES (256U << 10)   /* an output frame is cut at rows near this size */
@@ -51,7 +50,7 @@
 #define DF_READ_DONE_MAX 32768 /* ranges of ordinals in one READ; the coordinator joins or leaves out beyond it */
 #define DF_INFO_CELLS_MAX                                                                                              \
 	1024 /* cells over which what readers said is added up: the precision with which a change is placed */
-#define DF_RESULT_HWM 4        /* messages queued per worker to the sink, on each side */
+#define DF_RESULT_HWM 4 /* messages queued per worker to the sink, on each side */
 #define DF_LANE_HWM (4 * (DF_LANE_CREDITS + DF_LANE_REDO_CREDITS) + 64)
 #define DF_READER_CREDIT_BYTES (2U << 20) /* a reader may have this much unread at the coordinator */
 #define DF_READER_TOTAL_BYTES (8U << 20)  /* cells from readers held by the coordinator, all readers */
@@ -88,19 +87,21 @@
 #define DF_SPAWN_BACKOFF_MAX_MS 1000
 #define DF_STALE_DIRS_MAX 64    /* folders of sockets that a start removes after runs that were killed ... */
 #define DF_STALE_LOOK_MAX 16384 /* ... and names that it looks at to find them */
-#define DF_BARREN_MS 10000           /* without progress, before kills in a row mean that nothing can live */
-#define DF_REAP_MS 10000             /* a killed process that is still there is taken as gone */
-#define DF_WATCH_MS 100              /* between looks at the processes; with half of the memory in use; with three quarters half of that */
+#define DF_BARREN_MS 10000      /* without progress, before kills in a row mean that nothing can live */
+#define DF_REAP_MS 10000        /* a killed process that is still there is taken as gone */
+#define DF_WATCH_MS                                                                                                    \
+	100 /* between looks at the processes; with half of the memory in use; with three quarters half of that */
 #define DF_WATCH_HOT_MS 25
 #define DF_STALL_MS 600000 /* nothing at all has moved: the run ends (or four deadlines, when that is more) */
 #define DF_HELLO_MS 1000
 #define DF_SILENT_MS 10000 /* a peer silent for this long is retired */
 #define DF_WORKERS_MAX 1024
 #define DF_READERS_MAX 8 /* at the same time */
-#define DF_COORDINATOR_BYTES (48U << 20) /* of the run's memory, kept for the coordinator: an eighth, within these two */
+#define DF_COORDINATOR_BYTES                                                                                           \
+	(48U << 20) /* of the run's memory, kept for the coordinator: an eighth, within these two */
 #define DF_COORDINATOR_BYTES_MAX (512U << 20)
 #define DF_CHILD_BYTES_MIN (16U << 20) /* a child's share of --mem-limit must not be less */
-#define DF_SPAWN_FAILURES_MAX 5 /* deaths in a row without a finished lease before the run gives up */
+#define DF_SPAWN_FAILURES_MAX 5        /* deaths in a row without a finished lease before the run gives up */
 #define DF_READ_PATHS_MAX 64    /* files and folders that a child may read, by name; beyond it their folders' folders */
 #define DF_READ_STALL_MS 120000 /* a reader that gets no byte of its input for this long is given up */
 #define DF_STDIN_SILENCE_MS 10  /* a partial cell of stdin is flushed after this silence */

@@ -134,10 +134,13 @@ uint64_t df_memory_oom_kills(const char *root)
 uint64_t df_memory_own(const char *root, pid_t pid)
 {
 	char path[64], text[TEXT_BYTES];
-	unsigned long long size = 0, resident = 0, shared = 0;
 	(void)snprintf(path, sizeof(path), "/proc/%ld/statm", (long)pid);
-	if (!read_text(root, path, text) || sscanf(text, "%llu %llu %llu", &size, &resident, &shared) != 3)
+	if (!read_text(root, path, text)) /* pages: size, resident, those of them that a file backs, ... */
 		return 0;
+	char *at = NULL;
+	(void)strtoull(text, &at, 10);
+	uint64_t resident = strtoull(at, &at, 10);
+	uint64_t shared = strtoull(at, &at, 10);
 	return resident > shared ? (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 

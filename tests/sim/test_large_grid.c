@@ -140,20 +140,19 @@ static void set_up(struct bench *b, uint32_t n_source, enum df_source_kind kind,
 				      .self = b};
 	assert_int_equal(df_sink_create(&sink, n_cell, n_source, &fresh, &b->sink), DF_OK);
 	free(n_cell);
-	struct df_control_config control = {
-		.dataset = &b->dataset,
-		.grid = &b->grid,
-		.effects = {.send = effect_send,
-			    .order = effect_order,
-			    .spawn = effect_spawn,
-			    .kill = effect_kill,
-			    .close_lane = effect_close_lane,
-			    .self = b},
-		.epoch = 1,
-		.n_worker = N_WORKER,
-		.n_reader_max = 1,
-		.ordered = ordered,
-		.limit = UINT64_MAX};
+	struct df_control_config control = {.dataset = &b->dataset,
+					    .grid = &b->grid,
+					    .effects = {.send = effect_send,
+							.order = effect_order,
+							.spawn = effect_spawn,
+							.kill = effect_kill,
+							.close_lane = effect_close_lane,
+							.self = b},
+					    .epoch = 1,
+					    .n_worker = N_WORKER,
+					    .n_reader_max = 1,
+					    .ordered = ordered,
+					    .limit = UINT64_MAX};
 	assert_int_equal(df_control_create(&control, &fresh, &b->control), DF_OK);
 }
 

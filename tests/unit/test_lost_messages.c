@@ -72,7 +72,12 @@ static void set_up(struct bench *b)
 	b->dataset = (struct df_dataset){.source = &b->source, .n_source = 1};
 	struct df_control_config config = {.dataset = &b->dataset,
 					   .grid = &b->grid,
-					   .effects = {count_lease, drop_order, note_lane, count_kill, closed, b},
+					   .effects = {.send = count_lease,
+						       .order = drop_order,
+						       .spawn = note_lane,
+						       .kill = count_kill,
+						       .close_lane = closed,
+						       .self = b},
 					   .epoch = 1,
 					   .n_worker = 1,
 					   .limit = UINT64_MAX};
