@@ -97,3 +97,13 @@ enum df_err df_buf_add_u64(struct df_buf *b, uint64_t v)
 	} while (v);
 	return df_buf_add(b, digits + at, sizeof(digits) - at);
 }
+
+const char *df_buf_z(struct df_buf *b)
+{
+	if (b->n == b->cap && df_buf_reserve(b, 1) != DF_OK && b->n)
+		b->n--; /* its place is the only one that is certain */
+	if (!b->p)
+		return "";
+	b->p[b->n] = '\0';
+	return b->p;
+}

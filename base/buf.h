@@ -34,6 +34,9 @@ enum df_err df_buf_addc(struct df_buf *b, char c);
 enum df_err df_buf_addf(struct df_buf *b, const char *fmt, ...) DF_PRINTF(2, 3);
 enum df_err df_buf_add_u64(struct df_buf *b, uint64_t v);
 
+/* The text with a NUL behind it, for printing: it stops where memory or the maximum did. Never NULL. */
+const char *df_buf_z(struct df_buf *b);
+
 static inline enum df_err df_buf_err(const struct df_buf *b)
 {
 	return b->err;

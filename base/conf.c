@@ -302,7 +302,9 @@ void df_conf_defaults(const struct df_opt *table, struct df_arena *arena, void *
 	for (const struct df_opt *row = table; row && row->name; row++) {
 		DF_ASSERT(row->offset < size);
 		DF_ASSERT(row->type != DF_OPT_ENUM || row->choices);
-		if (row->initial)
+		if (row->initial && row->type == DF_OPT_STRING) /* no copy: nothing to allocate, nothing to fail */
+			*(struct df_str *)((char *)options + row->offset) = df_str_from(row->initial);
+		else if (row->initial)
 			DF_ASSERT(set_row(row, arena, options, df_str_from(row->initial), NULL) == DF_OK);
 	}
 }

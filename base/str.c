@@ -220,3 +220,9 @@ char *df_str_dup(struct df_str s)
 	z[s.n] = '\0';
 	return z;
 }
+
+struct df_str df_str_copy(struct df_str s)
+{
+	char *z = df_str_dup(s);
+	return (struct df_str){z, z ? s.n : 0};
+}

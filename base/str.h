@@ -61,5 +61,7 @@ enum df_err df_str_to_size(struct df_str s, uint64_t *ret_bytes) DF_MUST_CHECK;
 
 /* A NUL-terminated heap copy, or NULL when memory is out. */
 char *df_str_dup(struct df_str s);
+/* The same as a string whose `p` is to be freed; empty, with p NULL, when memory is out: for words that are only told. */
+struct df_str df_str_copy(struct df_str s);
 
 #endif

@@ -101,8 +101,7 @@ static void closing_lines(const struct df_report *r)
 	add_details(&b, r->totals, "filtered:");
 	add_count(&b, " + ", total(r->totals, "rejected"), " rejected");
 	add_details(&b, r->totals, "rejected:");
-	(void)df_buf_addc(&b, '\0');
-	df_info("%s", b.p);
+	df_info("%s", df_buf_z(&b));
 	df_buf_reset(&b);
 	add_count(&b, "", total(r->totals, "rows"), " rows");
 	if (total(r->totals, "tokens"))
@@ -117,12 +116,10 @@ static void closing_lines(const struct df_report *r)
 	}
 	if (r->options->out.n)
 		(void)df_buf_addf(&b, "; results in '%s'", r->options->out.p);
-	(void)df_buf_addc(&b, '\0');
-	df_info("%s", b.p);
+	df_info("%s", df_buf_z(&b));
 	df_buf_reset(&b);
 	add_costs(&b, r);
-	(void)df_buf_addc(&b, '\0');
-	df_info("%s", b.p);
+	df_info("%s", df_buf_z(&b));
 	df_buf_release(&b);
 	if (r->control.source_errors)
 		df_warn("%llu of the inputs could not be read to the end",
