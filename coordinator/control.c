@@ -336,7 +336,12 @@ void df_control_on_message(struct df_control *c, struct df_frames *frames, uint6
 	struct df_msg msg;
 	struct df_str header = {frames->header->p, frames->header->n};
 	df_arena_reset(&c->scratch);
-	if (df_msg_unpack(header, &c->scratch, &msg, NULL) != DF_OK || msg.epoch != c->config.epoch) {
+	enum df_err err = df_msg_unpack(header, &c->scratch, &msg, NULL);
+	if (err == DF_ERR_NOMEM) { /* nobody sends it again */
+		(void)df_control_check(c, err, "take a message");
+		return;
+	}
+	if (err != DF_OK || msg.epoch != c->config.epoch) {
 		c->stats.stale++;
 		return;
 	}
@@ -367,8 +372,7 @@ static void fail_source(struct df_control *c, uint32_t source, enum df_err err, 
 			      df_array_room((void **)&c->closing, c->n_closing, &c->cap_closing, sizeof(*c->closing)),
 			      "close an input"))
 		return;
-	struct df_source_state state = {
-		source, true, err, g->source[source].n_cell, {df_str_dup(df_str_from(why)), strlen(why)}};
+	struct df_source_state state = {source, true, err, g->source[source].n_cell, df_str_copy(df_str_from(why))};
 	c->closing[c->n_closing++] = state;
 }
 

@@ -223,7 +223,7 @@ static void end_input(struct df_intake *in, struct input *input, uint64_t n_cell
 		return; /* journalled already */
 	struct df_source_state state = {input->source, true, err, n_cell, {NULL, 0}};
 	if (message.n)
-		state.message = (struct df_str){df_str_dup(message), message.n};
+		state.message = df_str_copy(message);
 	order(in, (struct df_order){.type = DF_ORDER_SOURCE, .source = state});
 }
 

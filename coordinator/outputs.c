@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,15 +15,16 @@
 /* What must be the same when a run goes on: the pipeline, how records are read and cut, what is written. Not: workers, progress, part size. */
 uint64_t df_outputs_fingerprint(const struct df_run_options *o, uint64_t dataset)
 {
-	struct df_buf b;
-	df_buf_init(&b, 1U << 24);
-	(void)df_buf_addf(&b, DF_STR_FMT "\n" DF_STR_FMT "\n" DF_STR_FMT "\n", DF_STR_ARG(o->pipeline_text),
-			  DF_STR_ARG(o->id_key), DF_STR_ARG(o->text_key));
-	(void)df_buf_addf(&b, "%llu %llu %lld %lld %.17g %lld %d %d %d", (unsigned long long)o->max_record,
-			  (unsigned long long)o->cell_size, (long long)o->limit, (long long)o->skip, o->sample,
-			  (long long)o->sample_seed, o->output_format, o->dtype, o->zstd > 0);
-	uint64_t h = df_hash64_seed(b.p, b.n, dataset);
-	df_buf_release(&b);
+	const struct df_str text[] = {o->pipeline_text, o->id_key, o->text_key};
+	char numbers[256];
+	uint64_t h = dataset;
+	for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
+		h = df_hash64_seed(text[i].p, text[i].n, h);
+	int n = snprintf(numbers, sizeof(numbers), "%llu %llu %lld %lld %.17g %lld %d %d %d",
+			 (unsigned long long)o->max_record, (unsigned long long)o->cell_size, (long long)o->limit,
+			 (long long)o->skip, o->sample, (long long)o->sample_seed, o->output_format, o->dtype,
+			 o->zstd > 0);
+	h = df_hash64_seed(numbers, (size_t)n, h);
 	return h;
 }
 

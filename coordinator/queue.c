@@ -13,6 +13,7 @@ struct df_queue {
 	pthread_mutex_t mutex;
 	char *ring;
 	size_t item_bytes, first, n, cap; /* cap is a power of two */
+	bool lost;
 	int fd;
 };
 
@@ -48,10 +49,11 @@ void df_queue_destroy(struct df_queue **queue)
 	*queue = NULL;
 }
 
-static void grow(struct df_queue *q)
+static bool grow(struct df_queue *q)
 {
 	char *ring = malloc(q->cap * 2 * q->item_bytes);
-	DF_ASSERT(ring != NULL);
+	if (!ring)
+		return false;
 	for (size_t i = 0; i < q->n; i++)
 		memcpy(ring + i * q->item_bytes, q->ring + ((q->first + i) & (q->cap - 1)) * q->item_bytes,
 		       q->item_bytes);
@@ -59,13 +61,18 @@ static void grow(struct df_queue *q)
 	q->ring = ring;
 	q->first = 0;
 	q->cap *= 2;
+	return true;
 }
 
-void df_queue_put(struct df_queue *q, const void *item)
+bool df_queue_put(struct df_queue *q, const void *item)
 {
 	pthread_mutex_lock(&q->mutex);
-	if (q->n == q->cap)
-		grow(q);
+	if (q->lost || (q->n == q->cap && !grow(q))) {
+		q->lost =
+			true; /* the ring is full: whoever takes from it is awake, and sees this behind its last item */
+		pthread_mutex_unlock(&q->mutex);
+		return false;
+	}
 	memcpy(q->ring + ((q->first + q->n) & (q->cap - 1)) * q->item_bytes, item, q->item_bytes);
 	bool wake = q->n++ == 0;
 	pthread_mutex_unlock(&q->mutex);
@@ -74,6 +81,15 @@ void df_queue_put(struct df_queue *q, const void *item)
 		ssize_t ignored = write(q->fd, &one, sizeof(one));
 		(void)ignored;
 	}
+	return true;
+}
+
+bool df_queue_lost(struct df_queue *q)
+{
+	pthread_mutex_lock(&q->mutex);
+	bool lost = q->lost;
+	pthread_mutex_unlock(&q->mutex);
+	return lost;
 }
 
 bool df_queue_take(struct df_queue *q, void *ret_item)

@@ -16,8 +16,10 @@ struct df_queue;
 enum df_err df_queue_create(size_t item_bytes, struct df_queue **ret_queue) DF_MUST_CHECK;
 void df_queue_destroy(struct df_queue **queue);
 
-/* Aborts when memory is out: a lost event would be a lost document. */
-void df_queue_put(struct df_queue *q, const void *item);
+/* False when memory is out and the item was not put: what it points at stays the caller's, and df_queue_lost() is true for ever. */
+bool df_queue_put(struct df_queue *q, const void *item);
+/* An item is missing: nothing that depends on the order of events may go on. */
+bool df_queue_lost(struct df_queue *q);
 /* False when empty. */
 bool df_queue_take(struct df_queue *q, void *ret_item);
 /* Readable while items may be there. */

@@ -89,16 +89,19 @@ static void take_events(struct df_run *r, uint64_t now_ns)
 		df_control_on_event(r->control, &event, now_ns);
 }
 
-static void take_messages(struct df_run *r, struct df_socket *socket, uint64_t now_ns)
+static enum df_err take_messages(struct df_run *r, struct df_socket *socket, uint64_t now_ns, struct df_fail *fail)
 {
 	for (int i = 0; i < 256; i++) {
 		enum df_err err = df_socket_recv(socket, &r->frames);
 		if (err == DF_ERR_AGAIN)
-			return;
+			break;
+		if (err == DF_ERR_NOMEM) /* nobody sends it again */
+			return df_fail(fail, err, "no memory for a message of a worker or reader");
 		if (err == DF_OK)
 			df_control_on_message(r->control, &r->frames, now_ns);
 		df_frames_release(&r->frames);
 	}
+	return DF_OK;
 }
 
 static void tell_news(struct df_run *r, uint64_t now_ns)
@@ -175,8 +178,10 @@ static enum df_err loop(struct df_run *r, struct df_fail *fail)
 		if (w[3].ready) /* SIGCHLD too: it was read before the dead are looked for */
 			take_deaths(r, now);
 		take_events(r, now);
-		take_messages(r, r->wire.control, now);
-		take_messages(r, r->wire.bulk, now);
+		if (df_queue_lost(r->events))
+			return df_fail(fail, DF_ERR_NOMEM, "no memory for an event of the sink");
+		DF_TRY(take_messages(r, r->wire.control, now, fail));
+		DF_TRY(take_messages(r, r->wire.bulk, now, fail));
 		df_control_tick(r->control, now);
 		DF_TRY(look_around(r, now, fail));
 		if (now >= r->next_notice_ns) {

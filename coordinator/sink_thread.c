@@ -34,7 +34,16 @@ static void emit(void *self, struct df_event *event)
 	struct df_sink_thread *t = self;
 	if (event->type == DF_EVENT_FINISHED || event->type == DF_EVENT_FATAL)
 		atomic_store(&t->over, true);
-	df_queue_put(t->events, event);
+	if (!df_queue_put(t->events, event)) /* the control thread sees that one is missing */
+		free(event->message);
+}
+
+/* Something is missing that nobody will send again: the run ends here, and the next goes on from the journal. */
+static void out_of_memory(struct df_sink_thread *t, const char *what)
+{
+	struct df_fail fail;
+	(void)df_fail(&fail, DF_ERR_NOMEM, "no memory for %s at the sink", what);
+	df_sink_fail(t->sink, &fail);
 }
 
 static void drain_orders(struct df_sink_thread *t)
@@ -42,6 +51,8 @@ static void drain_orders(struct df_sink_thread *t)
 	struct df_order order;
 	while (df_queue_take(t->orders, &order))
 		df_sink_on_order(t->sink, &order);
+	if (df_queue_lost(t->orders))
+		out_of_memory(t, "an order");
 }
 
 /* True when the socket was found empty. */
@@ -54,6 +65,8 @@ static bool drain_messages(struct df_sink_thread *t, struct df_frames *frames)
 		drain_orders(t);
 		if (err == DF_OK)
 			df_sink_on_message(t->sink, frames);
+		else if (err == DF_ERR_NOMEM)
+			out_of_memory(t, "a result");
 		df_frames_release(frames);
 	}
 	return false;
@@ -149,7 +162,8 @@ enum df_err df_sink_thread_start(const struct df_sink_config *config, const uint
 
 void df_sink_thread_order(struct df_sink_thread *t, const struct df_order *order)
 {
-	df_queue_put(t->orders, order);
+	if (!df_queue_put(t->orders, order)) /* the sink sees that one is missing */
+		free((char *)(uintptr_t)order->source.message.p);
 }
 
 uint64_t df_sink_thread_busy_since(const struct df_sink_thread *t)
@@ -170,7 +184,7 @@ bool df_sink_thread_join(struct df_sink_thread *t, int timeout_ms)
 	if (!t->running)
 		return true;
 	atomic_store(&t->quit, true);
-	df_queue_put(t->orders, &nudge);
+	(void)df_queue_put(t->orders, &nudge);
 	while (!ended.ready) {
 		uint64_t now = df_clock_mono(&df_clock_real);
 		if (now >= deadline || df_wait(&ended, 1, (int)((deadline - now + DF_MS - 1) / DF_MS)) != DF_OK)

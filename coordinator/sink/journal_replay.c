@@ -125,6 +125,11 @@ static enum df_err check_beginning(struct window *w, struct df_fail *fail)
 	return DF_OK;
 }
 
+static enum df_err no_memory(struct df_fail *fail)
+{
+	return df_fail(fail, DF_ERR_NOMEM, "no memory to replay the journal");
+}
+
 static enum df_err replay_pieces(struct window *w, struct df_replay *r, struct df_buf *record, struct df_fail *fail)
 {
 	uint64_t at = 0, chain = 0;
@@ -138,16 +143,20 @@ static enum df_err replay_pieces(struct window *w, struct df_replay *r, struct d
 			    (record->n == 0 || piece.type == type);
 		if (!good)
 			break;
-		if (df_buf_add(record, piece.payload, piece.n) != DF_OK)
-			return df_fail(fail, df_buf_err(record) == DF_ERR_LIMIT ? DF_ERR_CORRUPT : DF_ERR_NOMEM,
-				       "'%s': the record at byte %llu is too large", DF_JOURNAL_NAME,
-				       (unsigned long long)r->good_bytes);
+		enum df_err err = df_buf_add(record, piece.payload, piece.n);
+		if (err == DF_ERR_LIMIT)
+			return df_fail(fail, DF_ERR_CORRUPT, "'%s': the record at byte %llu is too large",
+				       DF_JOURNAL_NAME, (unsigned long long)r->good_bytes);
+		if (err != DF_OK)
+			return no_memory(fail);
 		at += DF_JOURNAL_HEAD + piece.n;
 		chain = piece.sum;
 		type = piece.type;
 		if (piece.more)
 			continue;
-		enum df_err err = df_replay_apply(r, type, df_buf_str(record), NULL);
+		err = df_replay_apply(r, type, df_buf_str(record), NULL);
+		if (err == DF_ERR_NOMEM)
+			return no_memory(fail);
 		if (err != DF_OK)
 			return df_fail(fail, err, "'%s': record %llu at byte %llu does not hold together",
 				       DF_JOURNAL_NAME, (unsigned long long)r->seq, (unsigned long long)r->good_bytes);
@@ -168,7 +177,7 @@ enum df_err df_journal_replay(const struct df_io *io, int fd, struct df_replay *
 		return df_fail_errno(fail, "cannot read '%s'", DF_JOURNAL_NAME);
 	w.p = malloc(WINDOW_BYTES);
 	if (!w.p)
-		return df_fail(fail, DF_ERR_NOMEM, "no memory to replay the journal");
+		return no_memory(fail);
 	struct df_buf record;
 	df_buf_init(&record, DF_JOURNAL_RECORD_MAX);
 	enum df_err err = check_beginning(&w, fail);

@@ -31,6 +31,11 @@ void df_sink_fatal(struct df_sink *s, const struct df_fail *fail)
 					  .message = df_str_dup(df_str_from(fail->msg))});
 }
 
+void df_sink_fail(struct df_sink *s, const struct df_fail *fail)
+{
+	df_sink_fatal(s, fail);
+}
+
 bool df_sink_check(struct df_sink *s, enum df_err err, const char *what)
 {
 	struct df_fail fail;

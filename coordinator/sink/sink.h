@@ -86,6 +86,8 @@ void df_sink_destroy(struct df_sink **sink);
 /* A message from the results socket; payload blobs are taken (their places nulled). Bad ones are counted and dropped. */
 void df_sink_on_message(struct df_sink *s, struct df_frames *frames);
 void df_sink_on_order(struct df_sink *s, const struct df_order *order);
+/* Somebody outside could not do his part: the sink takes nothing more, and says FATAL. */
+void df_sink_fail(struct df_sink *s, const struct df_fail *fail);
 /* The results socket has just been found empty. */
 void df_sink_on_empty(struct df_sink *s);
 /* Begin and reap commits as they are due. */

@@ -207,8 +207,12 @@ void df_sink_on_message(struct df_sink *s, struct df_frames *frames)
 		return;
 	df_arena_reset(&s->scratch);
 	struct df_str header = {frames->header->p, frames->header->n};
-	if (df_msg_unpack(header, &s->scratch, &msg, &fail) != DF_OK ||
-	    (msg.type != DF_MSG_RESULT && msg.type != DF_MSG_FAILED)) {
+	enum df_err err = df_msg_unpack(header, &s->scratch, &msg, &fail);
+	if (err == DF_ERR_NOMEM) {
+		df_sink_fatal(s, &fail);
+		return;
+	}
+	if (err != DF_OK || (msg.type != DF_MSG_RESULT && msg.type != DF_MSG_FAILED)) {
 		s->stats.malformed++;
 		return;
 	}
