@@ -197,7 +197,7 @@ static enum df_err take_leases(struct agent *a)
 {
 	struct df_frames frames = {0};
 	enum df_err err = DF_OK;
-	while (err == DF_OK && df_socket_recv(a->link.lane, &frames) == DF_OK) {
+	while (err == DF_OK && (err = df_socket_recv(a->link.lane, &frames)) == DF_OK) {
 		struct parcel *p = calloc(1, sizeof(*p));
 		if (p && frames.n_payload)
 			p->payload = malloc(frames.n_payload * sizeof(struct df_blob *));
@@ -220,7 +220,7 @@ static enum df_err take_leases(struct agent *a)
 		df_frames_release(&frames);
 	}
 	df_frames_free(&frames);
-	return err;
+	return err == DF_ERR_NOMEM ? err : DF_OK; /* a lease that is not taken would be held for ever */
 }
 
 /* Send what the socket takes; true when something is left. */

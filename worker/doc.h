@@ -65,9 +65,11 @@ struct df_row {
 	uint32_t dim;
 };
 
-/* Named counters of one lease ("truncated", "tokens", "filtered:clean:min_chars", ...): added up over the run. */
+/* Named counters of one lease ("truncated", "tokens", "filtered:clean:min_chars", ...): added up over the run. A count that found no
+ * memory would be a wrong account: `err` stays until the next reset, and the lease is not answered with these. */
 struct df_counters {
 	struct df_map map;
+	enum df_err err;
 };
 
 struct df_batch {

@@ -40,6 +40,7 @@ struct input {
 	enum df_err err;
 	const char *message; /* with err; NULL: made from it */
 	const char *stage;   /* with err DF_ERR_NOMEM: that needed the memory; NULL: none */
+	bool again;          /* tried once, and memory was out */
 };
 
 struct df_job {
@@ -156,13 +157,16 @@ static enum df_err make_id(struct df_job *j, struct df_doc *doc)
 	df_buf_init(&b, DF_STRING_BYTES_MAX + 64);
 	(void)df_buf_add_str(&b, doc->source_name);
 	(void)df_buf_addz(&b, number);
-	struct df_str id = df_arena_copy(a, df_buf_str(&b));
-	df_buf_reset(&b);
-	(void)df_json_add_string(&b, id);
-	struct df_str raw = df_arena_copy(a, df_buf_str(&b));
-	enum df_err err = df_buf_err(&b);
+	struct df_str id = {0}, raw = {0};
+	if (df_buf_err(&b) == DF_OK) {
+		id = df_arena_copy(a, df_buf_str(&b));
+		df_buf_reset(&b);
+		(void)df_json_add_string(&b, id);
+	}
+	if (id.p && df_buf_err(&b) == DF_OK)
+		raw = df_arena_copy(a, df_buf_str(&b));
 	df_buf_release(&b);
-	if (err != DF_OK || !id.p || !raw.p)
+	if (!raw.p)
 		return DF_ERR_NOMEM;
 	doc->id = id;
 	doc->id_raw = raw;
@@ -299,6 +303,10 @@ static enum df_err run_smaller(struct df_job *j, const struct df_segment *seg, c
 		return run_batch(j, seg, in + n / 2, n - n / 2, fail);
 	}
 	struct input lost = *in;
+	if (!in->again) { /* memory may be back */
+		lost.again = true;
+		return run_batch(j, seg, &lost, 1, fail);
+	}
 	if (in->err == DF_ERR_NOMEM)
 		return DF_ERR_NOMEM; /* not even for saying so */
 	lost.err = DF_ERR_NOMEM;
@@ -322,6 +330,8 @@ static enum df_err run_batch(struct df_job *j, const struct df_segment *seg, con
 		(void)df_fail(fail, err, "a batch of %zu records needs more memory than there is", n);
 	if (err == DF_OK)
 		err = df_pipeline_run_batch(j->pipeline, &b, fail);
+	if (err == DF_OK)
+		err = j->batch_counters.err;
 	if (err == DF_ERR_NOMEM)
 		return run_smaller(j, seg, in, n, fail);
 	if (err == DF_OK)
@@ -381,7 +391,7 @@ static enum df_err run_jsonl(struct df_job *j, const struct df_segment *seg, str
 			return err;
 		for (size_t i = 0; i < n; i++)
 			j->input[i] = (struct input){
-				j->line[i].offset, {j->line[i].p, j->line[i].n}, j->line[i].err, NULL, NULL};
+				j->line[i].offset, {j->line[i].p, j->line[i].n}, j->line[i].err, NULL, NULL, false};
 		DF_TRY(run_inputs(j, seg, j->input, n, fail));
 	}
 }
@@ -393,8 +403,12 @@ static enum df_err run_text(struct df_job *j, const struct df_segment *seg, stru
 	struct df_bytes_at bytes = df_bytes_of_file(&file);
 	struct input in = {0};
 	df_buf_reset(&j->text);
-	enum df_err err =
-		df_lines_read_whole(&bytes, seg->id.size, j->config.heritage->max_record, &j->text, &in.raw, fail);
+	uint64_t max = j->config.heritage->max_record;
+	enum df_err err = df_lines_read_whole(&bytes, seg->id.size, max, &j->text, &in.raw, fail);
+	if (err == DF_ERR_NOMEM) { /* memory may be back */
+		df_buf_reset(&j->text);
+		err = df_lines_read_whole(&bytes, seg->id.size, max, &j->text, &in.raw, fail);
+	}
 	if (err == DF_ERR_LIMIT || err == DF_ERR_NOMEM)
 		in.err = err;
 	else if (err != DF_OK)
@@ -418,7 +432,7 @@ static enum df_err run_block(struct df_job *j, const struct df_segment *seg, con
 				return df_fail(fail, DF_ERR_BUG, "a reader's cell of '%.*s' is damaged",
 					       DF_STR_ARG(seg->name));
 			j->input[n] = (struct input){
-				r.offset, {view.payload + r.start, r.length}, (enum df_err)r.err, NULL, NULL};
+				r.offset, {view.payload + r.start, r.length}, (enum df_err)r.err, NULL, NULL, false};
 			if (r.err && r.n_message) {
 				struct df_str m = {view.payload + r.start + r.length, r.n_message};
 				j->input[n].message = df_arena_copy(&j->message_arena, m).p;
@@ -469,11 +483,13 @@ enum df_err df_job_run(struct df_job *j, const struct df_msg *msg, struct df_blo
 		err = df_emit_flush(j->emit, &fail);
 	if (err == DF_ERR_CLOSED)
 		return err;
-	if (err != DF_OK)
-		return send_failed(j, &fail, source, 0);
 	df_counters_add(&j->counters, "bytes_in", bytes);
 	df_counters_add(&j->counters, "busy_ns", df_clock_mono(&df_clock_real) - start);
 	df_pipeline_run_times(j->pipeline, &j->counters);
+	if (err == DF_OK && j->counters.err != DF_OK)
+		err = df_fail(&fail, j->counters.err, "no memory to count what was done");
+	if (err != DF_OK)
+		return send_failed(j, &fail, source, 0);
 	df_slot_note_memory(j->config.slot, df_clock_mono(&df_clock_real));
 	return send_result(j, true);
 }

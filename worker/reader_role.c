@@ -223,7 +223,7 @@ static enum df_err open_source(struct reading *r)
 static enum df_err take_requests(struct reading *r)
 {
 	enum df_err err = DF_OK;
-	while (err == DF_OK && df_socket_recv(r->link.lane, &r->frames) == DF_OK) {
+	while (err == DF_OK && (err = df_socket_recv(r->link.lane, &r->frames)) == DF_OK) {
 		struct df_msg msg;
 		struct df_str header = {r->frames.header->p, r->frames.header->n};
 		struct df_arena scratch;
@@ -246,7 +246,7 @@ static enum df_err take_requests(struct reading *r)
 		df_arena_release(&scratch);
 		df_frames_release(&r->frames);
 	}
-	return err;
+	return err == DF_ERR_AGAIN || err == DF_ERR_LIMIT ? DF_OK : err;
 }
 
 static enum df_err read_some(struct reading *r)

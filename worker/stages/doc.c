@@ -128,13 +128,15 @@ void df_counters_reset(struct df_counters *c)
 {
 	for (size_t i = 0; i < c->map.n_slot; i++)
 		c->map.slots[i].value = 0;
+	c->err = DF_OK;
 }
 
 void df_counters_add(struct df_counters *c, const char *name, uint64_t n)
 {
 	struct df_str key = df_str_from(name);
 	uint64_t *value = df_map_get(&c->map, key);
-	if (!value)
-		DF_ASSERT(df_map_put(&c->map, key, 0, &value) == DF_OK); /* a lost count would be a wrong account */
-	*value += n;
+	if (!value && df_map_put(&c->map, key, 0, &value) != DF_OK)
+		c->err = DF_ERR_NOMEM;
+	else
+		*value += n;
 }

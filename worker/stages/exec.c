@@ -496,7 +496,9 @@ static enum df_err run_command(struct df_stage *s, struct df_batch *b, struct ro
 	finish(&r);
 	give_back_sigpipe(&r, &before);
 	enum df_err bad = judge(&r, ending, message, sizeof(message)), err = DF_OK;
-	if (bad != DF_OK)
+	if (df_buf_err(&r.output) == DF_ERR_NOMEM)
+		err = df_fail(fail, DF_ERR_NOMEM, "stage '%s': no memory for the command's output", s->call_name);
+	else if (bad != DF_OK)
 		reject_all(s, b, live, bad, message);
 	else if ((err = take_lines(s, b, live, df_buf_str(&r.output))) != DF_OK)
 		err = df_fail(fail, err, "stage '%s': no memory for the command's output", s->call_name);

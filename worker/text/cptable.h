@@ -17,7 +17,8 @@ struct df_cptable {
 	/* value[256] for the code points from `first` on. DF_ERR_NOMEM. */
 	enum df_err (*fill)(void *self, uint32_t first, uint32_t *value);
 	void *self;
-	enum df_err err; /* sticks: a page could not be made, and zeros were answered for it */
+	enum df_err
+		err; /* a page could not be made, and zeros were answered for it; the caller clears it, and the next get tries again */
 };
 
 void df_cptable_init(struct df_cptable *t, enum df_err (*fill)(void *, uint32_t, uint32_t *), void *self);

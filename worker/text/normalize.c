@@ -106,8 +106,10 @@ static enum df_err finish(struct edit *e, struct df_str *ret_text, struct df_off
 		replace(e, e->in.n, e->in.n, NULL, 0);
 		text = (struct df_str){e->out, e->n_out};
 	}
-	if (e->err != DF_OK || e->facts->err != DF_OK)
-		return e->err != DF_OK ? e->err : e->facts->err;
+	enum df_err of_facts = e->facts->err;
+	e->facts->err = DF_OK; /* the next text tries again */
+	if (e->err != DF_OK || of_facts != DF_OK)
+		return e->err != DF_OK ? e->err : of_facts;
 	DF_TRY(df_offsets_finish(&e->map, ret_map));
 	*ret_text = text;
 	return DF_OK;

@@ -329,7 +329,12 @@ enum df_err df_wordpiece_encode(struct df_wordpiece_scratch *scratch, struct df_
 		else
 			at = spell_word(&e, at);
 	}
-	if (e.err != DF_OK || scratch->chars.table.err != DF_OK)
+	if (scratch->chars.table.err != DF_OK) { /* words were read by zeros, and may be in the cache so */
+		scratch->chars.table.err = DF_OK;
+		memset(scratch->cache, 0, CACHE_SLOTS * sizeof(*scratch->cache));
+		return DF_ERR_NOMEM;
+	}
+	if (e.err != DF_OK)
 		return DF_ERR_NOMEM;
 	*ret_next = at;
 	return DF_OK;
