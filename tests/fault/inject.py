@@ -184,6 +184,10 @@ class Shim:
     def fired(self):
         return self.lines("FIRED")
 
+    def where(self):
+        """The frames at which the fault was, for addr2line."""
+        return " ".join(f for line in self.fired() for f in line[5:] if f.startswith("docflume"))
+
     def crashes(self):
         return self.lines("CRASH")
 
@@ -289,9 +293,37 @@ def go_on(scenario, home):
     return result
 
 
+COMMON = ("libdf_shim_", "libc.so", "libc-", "libpthread", "ld-linux", "libstdc++", "libgcc_s", "linux-vdso")
+
+
 def crash_in_own_text(crash):
-    """The first frame that is the program's or another library's, behind the handler and the C library's way to it."""
-    return any(address != "0" for address in crash[3:8])
+    """The innermost frame that is neither the handler's nor of the libraries that everybody calls: is it docflume's?"""
+    for frame in crash[3:]:
+        if not frame.startswith(COMMON):
+            return frame.startswith("docflume")
+    return True
+
+
+def half_done(lab, scenario):
+    """A run directory whose run ended when its second part was about to be closed."""
+    home = lab.home()
+    scenario.fresh(home)
+    calls = []
+    for role in ROLES[:2]:  # where a guard forks, the coordinator is its child
+        shutil.rmtree(home)
+        scenario.fresh(home)
+        shim = Shim(home, "io", role=role, log=True)
+        run(scenario, home, shim)
+        calls += [c for c in shim.calls() if c.what.startswith("name:run:part-00001")]
+    shutil.rmtree(home)
+    scenario.fresh(home)
+    result = run(scenario, home, Shim(home, "io", role=calls[0].role, at=calls[0].number, more=True, fault="EIO"))
+    if result.code != 1:
+        raise Faulty("exit %s: %s" % (result.code, result.err))
+    template = lab.dir / "half-done"
+    shutil.copytree(home / "out", template)
+    shutil.rmtree(home)
+    return template
 
 
 # ------------------------------------------------------------------ many runs
@@ -325,4 +357,4 @@ def report(test, failures):
     if failures:
         kinds = collections.Counter(re.sub(r"\d+", "N", f.split("\n")[0].split("): ", 1)[-1])[:120] for f in failures)
         test.fail("%d faults were not survived:\n%s\n%s" % (len(failures), "\n".join("%4d %s" % (n, k) for k, n in kinds.most_common(30)),
-                                                            "\n".join(failures[:6])))
+                                                            "\n".join(failures[:None if os.environ.get("DF_ALL") else 6])))

@@ -47,33 +47,8 @@ class InjectedIo(unittest.TestCase):
         for s in cls.scenarios:
             s.reference()
         again = lab.scenario("resume", *SHAPE, "-k", CHUNKS, ordered=True).reference()
-        again.template = cls.half_done(again)
+        again.template = inject.half_done(lab, again)
         cls.scenarios.append(again)
-
-    @classmethod
-    def half_done(cls, scenario):
-        """A run directory whose run ended when its second part was about to be closed."""
-        home = cls.lab.home()
-        scenario.fresh(home)
-        shim = Shim(home, "io", log=True)
-        run(scenario, home, shim)
-        role, calls = cls.busiest(shim)
-        number = [c.number for c in calls if c.what.startswith("name:run:part-00001")][0]
-        shutil.rmtree(home)
-        scenario.fresh(home)
-        result = run(scenario, home, Shim(home, "io", role=role, at=number, more=True, fault="EIO"))
-        assert result.code == 1, result
-        template = cls.lab.dir / "half-done"
-        shutil.copytree(home / "out", template)
-        shutil.rmtree(home)
-        return template
-
-    @staticmethod
-    def busiest(shim):
-        by_role = collections.defaultdict(list)
-        for call in shim.calls():
-            by_role[call.role].append(call)
-        return max(by_role.items(), key=lambda item: len(item[1]))
 
     def calls_of(self, scenario):
         """What each role calls in a run without faults."""

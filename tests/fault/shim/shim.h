@@ -16,8 +16,8 @@
  *
  * The file: 4096 bytes of struct shim_state, then the log's text, one line per event:
  *   CALL role number function what way
- *   FIRED role number function what
- *   CRASH role signal address address ...   (offsets in the program's text; 0 for another library's)
+ *   FIRED role number function what library+offset ...
+ *   CRASH role signal library+offset ...    (the frames, innermost first)
  */
 #ifndef DF_TESTS_FAULT_SHIM_H
 #define DF_TESTS_FAULT_SHIM_H

@@ -2,7 +2,7 @@
 /* state: role, counters and log of a preloaded process (shim.h). */
 #include "tests/fault/shim/shim.h"
 
-#include <errno.h>
+#include <dlfcn.h>
 #include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
@@ -53,6 +53,24 @@ static void log_line(const char *format, ...)
 		memcpy((char *)shim.state + SHIM_LOG_AT + to, line, size);
 }
 
+/* " library+offset" of each frame: which library a crash is in cannot be seen from outside once the process has gone. */
+static const char *stack_of(char *line, size_t size)
+{
+	void *frame[FRAMES];
+	size_t at = 0;
+	int n = backtrace(frame, FRAMES);
+	line[0] = '\0';
+	for (int i = 0; i < n && at + 80 < size; i++) {
+		Dl_info info;
+		bool known = dladdr(frame[i], &info) && info.dli_fname;
+		const char *path = known ? info.dli_fname : "?", *slash = strrchr(path, '/');
+		uintptr_t base = known ? (uintptr_t)info.dli_fbase : 0;
+		at += (size_t)snprintf(line + at, 80, " %.40s+%llx", slash ? slash + 1 : path,
+				       (unsigned long long)((uintptr_t)frame[i] - base));
+	}
+	return line;
+}
+
 /* A number for the way through the program by which this call was reached. */
 static uint64_t way_of(void)
 {
@@ -92,9 +110,11 @@ bool shim_is_due(uint64_t number)
 
 void shim_fired(uint64_t number, const char *function, const char *what)
 {
+	char line[900];
 	shim_inside++;
 	if (atomic_fetch_add(&shim.state->fired, 1) == 0)
-		log_line("FIRED %s %llu %s %s ", role_name[shim.role], (unsigned long long)number, function, what);
+		log_line("FIRED %s %llu %s %s%s ", role_name[shim.role], (unsigned long long)number, function, what,
+			 stack_of(line, sizeof(line)));
 	shim_inside--;
 }
 
@@ -110,21 +130,12 @@ void shim_called(uint64_t number, const char *function, const char *what)
 
 /* --- crashes --- */
 
-/* Which library a crash is in cannot be seen from outside once the process has gone. */
 static void on_crash(int sig)
 {
-	void *frame[FRAMES];
-	char line[FRAMES * 20];
-	size_t at = 0;
+	char line[900];
 	shim_inside++;
-	int n = backtrace(frame, FRAMES);
-	line[0] = '\0';
-	for (int i = 0; i < n; i++)
-		at += (size_t)snprintf(line + at, sizeof(line) - at, " %llx",
-				       shim_is_own(frame[i]) ? (unsigned long long)((uintptr_t)frame[i] - shim.base)
-							     : 0ULL);
 	atomic_fetch_add(&shim.state->crashes, 1);
-	log_line("CRASH %s %d%s ", role_name[shim.role], sig, line);
+	log_line("CRASH %s %d%s ", role_name[shim.role], sig, stack_of(line, sizeof(line)));
 	(void)signal(sig, SIG_DFL);
 	(void)raise(sig);
 }
