@@ -205,6 +205,19 @@ static void test_dispatch__a_void_lease_is_dropped_by_name_and_others_are_not(vo
 	tear_down(&b);
 }
 
+static void test_dispatch__a_crash_over_a_void_lease_is_held_against_nobody(void **state)
+{
+	struct bench b;
+	uint64_t id[2];
+	(void)state;
+	stuck(&b, 3, id);
+	seen(&b, 2, lease(&b, 2));
+	seen(&b, 3, lease(&b, 3));
+	retire(&b, 1, (struct df_blame){.cause = DF_CAUSE_EXIT});
+	assert_int_equal(df_dispatch_crashes(b.d), 0);
+	tear_down(&b);
+}
+
 static void test_dispatch__a_death_leaves_the_cells_and_the_suspicion_with_the_twin(void **state)
 {
 	struct bench b;
@@ -434,6 +447,7 @@ int main(void)
 		cmocka_unit_test(test_dispatch__fresh_work_goes_before_a_twin),
 		cmocka_unit_test(test_dispatch__the_first_to_answer_wins_whichever_it_is),
 		cmocka_unit_test(test_dispatch__a_void_lease_is_dropped_by_name_and_others_are_not),
+		cmocka_unit_test(test_dispatch__a_crash_over_a_void_lease_is_held_against_nobody),
 		cmocka_unit_test(test_dispatch__a_death_leaves_the_cells_and_the_suspicion_with_the_twin),
 		cmocka_unit_test(test_dispatch__twins_share_a_readers_bytes_and_they_count_once),
 		cmocka_unit_test(test_dispatch__a_worker_that_is_late_gets_nothing_new),
