@@ -48,9 +48,9 @@ class Faulty(Exception):
 class Scenario:
     """A command, its corpus, and what it writes when nothing is in its way."""
 
-    def __init__(self, lab, name, args, inputs, ordered=False, to_dir=True):
+    def __init__(self, lab, name, args, inputs, ordered=False, to_dir=True, env=None):
         self.lab, self.name, self.ordered, self.to_dir = lab, name, ordered, to_dir
-        self.args, self.inputs = args, inputs
+        self.args, self.inputs, self.env = args, inputs, env
         self.vectors = None
         self.template = None  # a run directory to begin with
 
