@@ -79,7 +79,7 @@ static bool observe(struct df_sight *s, const struct df_look *l, uint64_t step_n
 	bool same = s->known && s->computing == l->computing && s->seq == l->seq && s->since_ns == l->since_ns;
 	bool moved = s->known && !same;
 	s->still_ns = s->known && s->alive == l->alive ? s->still_ns + step_ns : 0;
-	if (!l->computing)
+	if (!l->computing || l->since_ns == DF_SLOT_WAITS)
 		s->late_ns = 0;
 	else if (same)
 		s->late_ns += step_ns;
@@ -190,7 +190,8 @@ static void watch_peer(struct df_control *c, struct df_peer *p, uint64_t step_ns
 	}
 	if (!seen)
 		return;
-	if (observe(&p->sight, &l, step_ns, now_ns) || (l.computing && !c->config.doc_timeout_ns))
+	if (observe(&p->sight, &l, step_ns, now_ns) ||
+	    (l.computing && !c->config.doc_timeout_ns && l.since_ns != DF_SLOT_WAITS))
 		c->progress_ns = now_ns;
 	if (c->config.doc_timeout_ns && p->sight.late_ns >= c->config.doc_timeout_ns)
 		end_late(c, p, now_ns);

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "coordinator/sink/sink.h"
+#include "proto/heritage.h"
 #include "proto/messages.h"
 
 /* What to look for beyond the slot, since it costs a file of /proc each. */
@@ -18,12 +19,13 @@ enum df_look_want { DF_LOOK_STOPPED = 1, DF_LOOK_MEMORY = 2 };
 
 /* A child as its slot and the kernel show it at one moment; the slot's fields belong together. */
 struct df_look {
-	bool computing;    /* between begin and end of a batch */
-	bool alone;        /* a single record, alone in its lease */
-	bool stopped;      /* SIGSTOP or a debugger; when wanted */
-	uint64_t seq;      /* of the slot: the same batch while it is unchanged */
-	uint64_t since_ns; /* of the monotonic clock: begin, or the last sign of progress */
-	uint64_t alive;    /* rises while the child's link thread runs */
+	bool computing; /* between begin and end of a batch */
+	bool alone;     /* a single record, alone in its lease */
+	bool stopped;   /* SIGSTOP or a debugger; when wanted */
+	uint64_t seq;   /* of the slot: the same batch while it is unchanged */
+	uint64_t
+		since_ns; /* of the monotonic clock: begin, or the last sign of progress; DF_SLOT_WAITS: for the sink */
+	uint64_t alive;   /* rises while the child's link thread runs */
 	uint64_t lease;
 	struct df_record_id record; /* the first of the batch */
 	uint64_t n_record;

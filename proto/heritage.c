@@ -240,6 +240,11 @@ void df_slot_tick(struct df_slot *s, uint64_t now_ns)
 }
 
 /* The descriptor stays: a process that has confined itself could not open it again. */
+void df_slot_wait(struct df_slot *s)
+{
+	atomic_store_explicit(&s->since_ns, DF_SLOT_WAITS, memory_order_relaxed);
+}
+
 uint64_t df_peak_rss_bytes(void)
 {
 	static atomic_int kept = -1;

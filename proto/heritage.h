@@ -59,6 +59,8 @@ enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage 
  * The slot: who is to blame when the process dies, and that it is alive. Written by the child's compute thread (the counter by
  * its link thread), read by the coordinator after the process was reaped. `seq` is odd while the fields change.
  */
+#define DF_SLOT_WAITS UINT64_MAX
+
 struct df_slot {
 	atomic_uint_fast64_t seq;
 	atomic_uint_fast64_t alive;     /* rises while the link thread runs */
@@ -68,7 +70,7 @@ struct df_slot {
 	atomic_uint_fast64_t offset;         /* of the first record in work */
 	atomic_uint_fast64_t n_record;       /* of the batch */
 	atomic_uint_fast64_t alone;          /* one record, alone in its lease */
-	atomic_uint_fast64_t since_ns;       /* CLOCK_MONOTONIC; begin, or the last df_slot_tick */
+	atomic_uint_fast64_t since_ns;       /* CLOCK_MONOTONIC; begin, or the last df_slot_tick; DF_SLOT_WAITS */
 	atomic_uint_fast64_t stage;          /* number of the stage in work; DF_NO_STAGE */
 	atomic_uint_fast64_t peak_rss_bytes; /* of the child since its exec; see df_slot_note_memory */
 };
@@ -84,6 +86,8 @@ void df_slot_end(struct df_slot *s);
 void df_slot_stage(struct df_slot *s, uint32_t stage);
 /* A sign of progress within a long piece of work: the deadline counts from here. */
 void df_slot_tick(struct df_slot *s, uint64_t now_ns);
+/* The work waits for the sink to take what it made: no deadline counts until the next tick. */
+void df_slot_wait(struct df_slot *s);
 
 /* Note the calling process's peak resident memory, at most every 20 ms. The parent's rusage of a child will not do: it counts what the
  * parent's memory was when the child was started. */

@@ -65,6 +65,18 @@ class Hangs(Case):
         self.assertEqual(len(result.ids()), 6)
         self.assertNotIn("died", result.err)
 
+    def test_a_reader_of_stdout_that_pauses_past_the_deadline_costs_nobody_anything(self):
+        text = "word " * 40000  # becomes 24 MB of rows, which is more than all queues on the way hold
+        self.write("a.jsonl", "".join(json.dumps({"id": "d%d" % i, "text": text}) + "\n" for i in range(12)))
+        child = self.start("run", "-j", "2", "--doc-timeout", "%d" % SLOW, "chunk chars=1000 overlap=990", "a.jsonl")
+        time.sleep(5 * SLOW)
+        self.assertIsNone(child.poll(), "nothing made it wait")
+        out, err = child.communicate(timeout=60 * SLOW)
+        self.assertEqual(child.returncode, 0, err.decode())
+        self.assertNotIn("ending it", err.decode())
+        self.assertNotIn("died", err.decode())
+        self.assertEqual(out.count(b'"start":0,'), 12)
+
     def test_a_worker_that_is_stopped_in_a_document_gives_its_leases_back_within_the_deadline_and_two_seconds(self):
         self.write("a.jsonl", jsonl(3000))
         with open(self.dir / "out.jsonl", "wb") as out:

@@ -87,6 +87,24 @@ static void test_watch__signs_of_progress_keep_a_long_document_alive(void **stat
 	bench_tear_down(b);
 }
 
+/* A reader of stdout pauses for an hour: what waits for it is no document's fault. */
+static void test_watch__work_that_waits_for_the_sink_has_no_deadline(void **state)
+{
+	struct bench *b = with_deadline(1);
+	(void)state;
+	begin(b, 0, false);
+	b->output_waits = true;
+	bench_look(b, b->sent[0].lane)->since_ns = DF_SLOT_WAITS;
+	bench_pass(b, 3600 * DF_SEC, DF_SEC, 0);
+	assert_int_equal(b->n_killed, 0);
+	bench_look(b, b->sent[0].lane)->since_ns = b->now_ns;
+	bench_pass(b, DEADLINE - STEP, STEP, 0);
+	assert_int_equal(b->n_killed, 0);
+	bench_pass(b, 3 * STEP, STEP, 0);
+	assert_int_equal(b->n_killed, 1);
+	bench_tear_down(b);
+}
+
 static void test_watch__without_a_deadline_a_document_may_compute_for_ever(void **state)
 {
 	struct bench *b = bench_set_up(10, 1);
@@ -475,6 +493,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_watch__a_document_that_computes_past_the_deadline_ends_its_worker_and_no_other),
 		cmocka_unit_test(test_watch__signs_of_progress_keep_a_long_document_alive),
+		cmocka_unit_test(test_watch__work_that_waits_for_the_sink_has_no_deadline),
 		cmocka_unit_test(test_watch__without_a_deadline_a_document_may_compute_for_ever),
 		cmocka_unit_test(test_watch__three_deadlines_alone_make_a_document_poison),
 		cmocka_unit_test(test_watch__a_document_that_ends_between_look_and_kill_gets_no_strike),
