@@ -249,12 +249,40 @@ static enum df_err take_requests(struct reading *r)
 	return err == DF_ERR_AGAIN || err == DF_ERR_LIMIT ? DF_OK : err;
 }
 
+/*
+ * Where cells begin that are known, up to far behind: seek to the last range of them, if the source can be sought. What lies before it is not
+ * compared then: the file's size and time must do (or its checksum, with --paranoid).
+ */
+static enum df_err skip_known(struct reading *r, struct df_fail *fail)
+{
+	const struct df_read *read = &r->read.read;
+	const struct df_range *done = read->done;
+	if (!is_known(r, r->n_cell) || done[r->done_at].first != r->n_cell)
+		return DF_OK;
+	size_t at = r->done_at, last = at;
+	if (at && done[at - 1].first + done[at - 1].n == r->n_cell)
+		return DF_OK; /* in the middle: it was tried */
+	uint64_t records = 0;
+	for (; last + 1 < read->n_done && done[last].first + done[last].n == done[last + 1].first; last++)
+		records += done[last].info.records;
+	if (last == at || !df_cell_info_said(&done[last].info))
+		return DF_OK;
+	enum df_err err = df_reader_seek(r->reader, done[last].first, done[last].info.start, records, fail);
+	if (err == DF_OK) {
+		r->n_cell = done[last].first;
+		r->done_at = last;
+	}
+	return err == DF_ERR_UNSUPPORTED ? DF_OK : err;
+}
+
 static enum df_err read_some(struct reading *r)
 {
 	struct df_cell_block cell;
 	struct df_fail fail = {0};
 	df_pulse_step(r->pulse, r->name, df_clock_mono(&df_clock_real));
-	enum df_err err = df_reader_next_cell(r->reader, &cell, &fail);
+	enum df_err err = skip_known(r, &fail);
+	if (err == DF_OK)
+		err = df_reader_next_cell(r->reader, &cell, &fail);
 	df_pulse_step(r->pulse, NULL, 0);
 	switch (err) {
 	case DF_OK:

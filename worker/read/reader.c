@@ -18,6 +18,7 @@
 #include "worker/read/cells.h"
 #include "worker/read/feed.h"
 #include "worker/read/record.h"
+#include "worker/read/zstd_frames.h"
 
 #define FEED_BYTES (256U << 10)
 #define NAME_BYTES_MAX (128U << 10)
@@ -53,6 +54,8 @@ struct df_reader {
 	bool owns_fd, detected, ending;
 	bool direct; /* the archive reads the descriptor by position */
 	struct df_stream *file, *look, *inflate, *inner_look;
+	enum df_codec codec;        /* of `inflate` */
+	struct df_zstd_place frame; /* the last one that was sought */
 	struct df_archive *archive;
 	struct part part;
 	struct df_stream *passing; /* a member without documents that is read past, a slice at a time; NULL: none */
@@ -75,7 +78,8 @@ static enum df_err open_file(struct df_reader *r, struct df_fail *fail)
 	if (s->path) {
 		r->fd = TEMP_FAILURE_RETRY(open(s->path, O_RDONLY | O_CLOEXEC | O_NOCTTY));
 		if (r->fd < 0)
-			return df_fail_errno(fail, "cannot open '%s'", s->name);
+			return s->check_id ? df_file_not_opened(s->path, &s->id, s->name, fail)
+					   : df_fail_errno(fail, "cannot read '%s'", s->name);
 		r->owns_fd = true;
 	}
 	if (s->check_id)
@@ -200,6 +204,7 @@ static enum df_err peel(struct df_reader *r, struct df_stream **ret_peekable, co
 		if (codec == DF_CODEC_NONE)
 			return DF_OK;
 		DF_TRY(df_stream_decompress(r->look, codec, &r->inflate, fail));
+		r->codec = codec;
 		if (df_stream_peekable(r->inflate, &r->inner_look) != DF_OK)
 			return df_fail(fail, DF_ERR_NOMEM, "out of memory to read '%s'", r->spec.name);
 	}
@@ -522,6 +527,80 @@ enum df_err df_reader_next_cell(struct df_reader *r, struct df_cell_block *ret_b
 		return tell_end(r, fail);
 	if (df_cells_take(&r->cells, ret_block) != DF_OK)
 		return df_fail(fail, DF_ERR_NOMEM, "out of memory for a cell of '%s'", r->spec.name);
+	return DF_OK;
+}
+
+/* ------------------------------------------------------------------ seeking */
+
+/* Could anything be sought here? Looks what the source is, if nobody did yet. */
+static bool can_seek(struct df_reader *r)
+{
+	struct df_fail why;
+	const struct df_reader_spec *s = &r->spec;
+	if (r->ending || r->cells.n_record || !s->path || s->live || s->skip || s->limit != UINT64_MAX)
+		return false;
+	if (!r->detected && detect(r, &why) != DF_OK)
+		return false; /* the next cell says why */
+	return r->codec == DF_CODEC_ZSTD && !r->archive && r->part.open && r->part.format == DF_FORMAT_JSONL;
+}
+
+/* The chain of streams anew from a frame's start. */
+static enum df_err reopen_at(struct df_reader *r, const struct df_zstd_place *place, struct df_fail *fail)
+{
+	df_stream_destroy(&r->inner_look);
+	df_stream_destroy(&r->inflate);
+	df_stream_destroy(&r->look);
+	r->part.stream = NULL;
+	if (lseek(r->fd, (off_t)place->compressed, SEEK_SET) < 0)
+		return df_fail_errno(fail, "cannot seek in '%s'", r->spec.name);
+	r->file->offset = place->compressed;
+	if (df_stream_peekable(r->file, &r->look) != DF_OK)
+		return df_fail(fail, DF_ERR_NOMEM, "out of memory to read '%s'", r->spec.name);
+	DF_TRY(df_stream_decompress(r->look, DF_CODEC_ZSTD, &r->inflate, fail));
+	r->look->offset = place->compressed;
+	r->inflate->offset = place->decompressed;
+	r->part.stream = r->inflate;
+	return DF_OK;
+}
+
+static enum df_err read_past(struct df_reader *r, uint64_t n, struct df_fail *fail)
+{
+	char slice[64U << 10];
+	while (n) {
+		size_t got = 0;
+		enum df_err err =
+			df_stream_read(r->inflate, slice, n < sizeof(slice) ? (size_t)n : sizeof(slice), &got, fail);
+		if (err == DF_ERR_END)
+			return df_fail(fail, DF_ERR_CHANGED, "'%s' ends before a place that was read before",
+				       r->spec.name);
+		DF_TRY(err);
+		n -= got;
+	}
+	return DF_OK;
+}
+
+enum df_err df_reader_seek(struct df_reader *r, uint64_t ordinal, uint64_t offset, uint64_t records,
+			   struct df_fail *fail)
+{
+	struct df_fail why = {DF_OK, ""};
+	if (!can_seek(r) || ordinal < r->cells.ordinal)
+		return DF_ERR_UNSUPPORTED;
+	struct df_zstd_place place = r->frame;
+	df_zstd_hop(r->fd, offset, &place);
+	if (place.decompressed <= df_feed_read_offset(&r->feed) + FEED_BYTES)
+		return DF_ERR_UNSUPPORTED;
+	r->frame = place;
+	enum df_err err = reopen_at(r, &place, &why);
+	if (err == DF_OK)
+		err = read_past(r, offset - place.decompressed, &why);
+	if (err != DF_OK) {
+		remember_end(r, err, &why);
+		return tell_end(r, fail);
+	}
+	df_feed_restart(&r->feed, offset, UINT64_MAX, false);
+	r->cells.ordinal = ordinal;
+	r->stats.bytes_out = offset;
+	r->stats.records += records;
 	return DF_OK;
 }
 

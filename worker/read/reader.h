@@ -90,6 +90,14 @@ enum df_err df_reader_next_cell(struct df_reader *r, struct df_cell_block *ret_b
 
 void df_reader_stats(const struct df_reader *r, struct df_reader_stats *ret_stats);
 
+/*
+ * Pass over everything before the cell `ordinal`, whose first record is at `offset`, without reading it: `records` are passed over. Between
+ * two cells only, and forwards. DF_OK: the next cell is that one. DF_ERR_UNSUPPORTED: nothing was changed (only lines in a .zst file of
+ * many frames that tell their sizes can be sought; and only where that saves something); the caller reads on. Else a source error.
+ */
+enum df_err df_reader_seek(struct df_reader *r, uint64_t ordinal, uint64_t offset, uint64_t records,
+			   struct df_fail *fail) DF_MUST_CHECK;
+
 /* The hash of a block as it was received. */
 uint64_t df_cell_block_hash(const char *payload, size_t n_payload, const struct df_cell_record *record,
 			    size_t n_record);
