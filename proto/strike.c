@@ -26,7 +26,7 @@ void df_strike_words(const struct df_strike *s, struct df_str stage, char *z, si
 {
 	char where[160] = "", times[32], what[32], workers[32];
 	if (s->stage == DF_NO_STAGE)
-		(void)snprintf(where, sizeof(where), " outside the stages (reading it, or writing its rows)");
+		(void)snprintf(where, sizeof(where), " outside of the stages (reading it, or writing its rows)");
 	else if (stage.n)
 		(void)snprintf(where, sizeof(where), " in stage '%.*s'", (int)(stage.n < 100 ? stage.n : 100), stage.p);
 	else

@@ -84,6 +84,30 @@ class Kills(Case):
         self.assertIn("reader", err.decode())
         self.once_each(json.loads(line)["id"] for line in (self.dir / "out.jsonl").read_bytes().splitlines())
 
+    def test_all_workers_and_readers_are_killed_together_again_and_again(self):
+        self.write("a.jsonl", jsonl(N // 2))
+        for i in range(2):
+            self.write("%d.jsonl.gz" % i, gzip.compress(jsonl(N // 4, first=N // 2 + i * (N // 4)), 1))
+        killed, rounds = 0, 0
+        with open(self.dir / "out.jsonl", "wb") as out:
+            child = self.start("run", "-j", "4", SLEEPS, ".", stdout=out)
+            deadline = time.monotonic() + 4 * SLOW
+            while child.poll() is None and time.monotonic() < deadline:
+                victims = children_of(child.pid)
+                killed += sum(kill(pid) for pid in victims)
+                rounds += len(victims) > 1
+                time.sleep(0.3 * SLOW)
+            _, err = child.communicate(timeout=200 * SLOW)
+        self.assertIn(child.returncode, (0, 3), err.decode())
+        self.assertGreater(rounds, 3)
+        ids = [json.loads(line)["id"] for line in (self.dir / "out.jsonl").read_bytes().splitlines()]
+        self.assertEqual(len(ids), len(set(ids)), "came twice")
+        if child.returncode == 0:
+            self.once_each(ids, 2 * (N // 4) + N // 2)
+        else:  # three deaths over one compressed input are its end, and are told
+            self.assertIn("could not be read", err.decode())
+            self.assertLessEqual({"d%06d" % i for i in range(N // 2)}, set(ids))
+
     def test_the_coordinator_is_killed_and_the_same_command_goes_on(self):
         self.write("a.jsonl", jsonl(N // 2))
         self.write("b.jsonl.gz", gzip.compress(jsonl(N - N // 2, first=N // 2), 1))
