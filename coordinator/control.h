@@ -69,7 +69,7 @@ struct df_control_stats {
 	struct df_tally tally; /* of this epoch */
 	uint32_t n_ready;      /* workers at work */
 	uint64_t deaths, leases, redone, poisoned, strikes, source_errors, stale;
-	uint64_t twins; /* late work that was given out a second time */
+	uint64_t twins;                        /* late work that was given out a second time */
 	uint64_t deadline_kills, memory_kills; /* processes that the run itself ended */
 	uint64_t memory_bytes;                 /* of all processes, own and resident, when last looked at */
 	uint64_t bytes_total;                  /* of plain files; 0 when unknown */

@@ -8,6 +8,7 @@
 
 #include "base/hash.h"
 #include "base/limits.h"
+#include "tests/sim/help_job.h"
 
 uint64_t peer_delay(struct world *w)
 {
@@ -53,6 +54,7 @@ void peer_put_away(struct peer *p)
 	p->item = NULL;
 	p->n_item = p->at = p->batch = 0;
 	p->stuck = FATE_OUT;
+	job_forget(p);
 }
 
 void peer_destroy(struct peer *p)
@@ -64,6 +66,7 @@ void peer_destroy(struct peer *p)
 	pipe_cut(&p->results, 0);
 	pipe_cut(&p->notices, 0);
 	pipe_cut(&p->inbox, 0);
+	job_destroy(&p->job);
 	df_arena_release(&p->arena);
 	free(p);
 }
@@ -128,6 +131,7 @@ void peer_die(struct peer *p, int sig, bool crashed, uint64_t now_ns)
 	if (!p->disowned)
 		leave_word(p, sig, crashed, now_ns);
 	peer_put_away(p);
+	job_destroy(&p->job);
 	pipe_cut(&p->down, 0);
 	pipe_cut(&p->notices, 0);
 	pipe_cut(&p->inbox, 0);

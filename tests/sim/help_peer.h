@@ -16,6 +16,8 @@
 #include "tests/sim/help_net.h"
 #include "worker/link.h"
 
+struct sim_job;
+
 struct work_item {
 	uint32_t source;
 	struct world_record *record;
@@ -56,7 +58,8 @@ struct peer {
 	uint64_t since_ns;        /* the batch began */
 	enum fate stuck;          /* FATE_HANGER, FATE_HOG: over a record; else none */
 	uint32_t part;
-	uint64_t tally[4]; /* in, out, filtered, rejected */
+	uint64_t tally[4];   /* in, out, filtered, rejected */
+	struct sim_job *job; /* when records have content; see help_job.h */
 
 	/* reader */
 	bool reading;

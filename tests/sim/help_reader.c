@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "tests/sim/help_content.h"
 #include "tests/sim/help_peer.h"
 
 static bool known(const struct peer *p, uint64_t cell)
@@ -27,14 +28,17 @@ static void end_source(struct peer *p, enum df_err code, uint64_t now_ns)
 
 static void send_cell(struct peer *p, size_t first, size_t end, uint64_t now_ns)
 {
-	const struct world_source *s = &p->world->source[p->msg.read.source];
+	struct world_source *s = &p->world->source[p->msg.read.source];
 	struct df_cell_info info = {s->record[first].offset, 0, end - first, p->cell};
 	for (size_t i = first; i < end; i++)
 		info.bytes += s->record[i].length;
 	uint64_t name[2] = {p->msg.read.source, p->cell};
-	struct df_blob *blob = df_blob_create(info.bytes < 400000 ? info.bytes + sizeof(name) : 400000);
+	struct df_blob *blob = p->world->content
+				       ? content_cell(s, p->cell, first, end)
+				       : df_blob_create(info.bytes < 400000 ? info.bytes + sizeof(name) : 400000);
 	DF_ASSERT(blob != NULL);
-	memcpy(blob->p, name, sizeof(name));
+	if (!p->world->content)
+		memcpy(blob->p, name, sizeof(name));
 	struct df_msg msg = {.type = DF_MSG_CELLS};
 	msg.cells = (struct df_cells_msg){p->msg.read.source, p->cell, &info, 1};
 	p->credit -= (int64_t)blob->n;

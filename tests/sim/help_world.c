@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* help_world: the data set of a simulated run. */
-#include "tests/sim/help_world.h"
+#include "tests/sim/help_content.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,12 +70,12 @@ static void describe(struct world *w)
 	}
 }
 
-void world_init(struct world *w, uint64_t seed)
+void world_init(struct world *w, uint64_t seed, bool content)
 {
-	static const uint64_t cell_bytes[] = {64, 64, 64U << 10, 4U << 20};
-	*w = (struct world){.rnd_state = seed * 2 + 1, .limit = UINT64_MAX};
+	static const uint64_t sizes[] = {64, 64, 64U << 10, 4U << 20}, real[] = {64, 2048, 8192, 64U << 10};
+	*w = (struct world){.rnd_state = seed * 2 + 1, .limit = UINT64_MAX, .content = content};
 	w->rnd = df_rand_seeded(&w->rnd_state);
-	w->cell_bytes = cell_bytes[world_roll(w, 4)];
+	w->cell_bytes = content ? real[world_roll(w, 4)] : sizes[world_roll(w, 4)];
 	w->ordered = world_once_in(w, 2);
 	w->sequential = world_once_in(w, 6);
 	bool killers = world_once_in(w, 2), errors = !w->sequential && world_once_in(w, 3);
@@ -95,10 +95,13 @@ void world_init(struct world *w, uint64_t seed)
 		w->limit = world_once_in(w, 3) ? UINT64_MAX : world_roll(w, n + 10);
 	}
 	describe(w);
+	if (content)
+		content_make(w);
 }
 
 void world_release(struct world *w)
 {
+	content_release(w);
 	for (uint32_t i = 0; i < w->n_source; i++)
 		free(w->source[i].record);
 	free(w->source);

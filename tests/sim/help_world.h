@@ -47,6 +47,10 @@ struct world_source {
 	enum ending ending;
 	uint64_t at;
 	char name[24];
+	/* with content: */
+	char *content; /* size_bytes */
+	int fd;
+	char path[32];
 };
 
 struct world {
@@ -56,6 +60,7 @@ struct world {
 	struct world_source *source;
 	uint32_t n_source;
 	bool ordered, sequential;
+	bool content; /* records have bytes, see help_content.h */
 	uint64_t skip, limit;
 	/* of its workers */
 	uint64_t remote_percent;
@@ -69,7 +74,7 @@ uint64_t world_roll(struct world *w, uint64_t n);
 /* True once in n. */
 bool world_once_in(struct world *w, uint64_t n);
 
-void world_init(struct world *w, uint64_t seed);
+void world_init(struct world *w, uint64_t seed, bool content);
 void world_release(struct world *w);
 
 /* NULL: there is none. */
