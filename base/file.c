@@ -3,6 +3,7 @@
 #include "base/file.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 
 static const char *const format_name[DF_N_FORMAT] = {"auto", "jsonl", "text", "csv", "tsv"};
@@ -35,13 +36,11 @@ bool df_file_id_eq(const struct df_file_id *a, const struct df_file_id *b)
 	return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns;
 }
 
-enum df_err df_file_id_check(int fd, const struct df_file_id *expected, const char *name, struct df_fail *fail)
+static enum df_err compare(const struct stat *st, const struct df_file_id *expected, const char *name,
+			   struct df_fail *fail)
 {
-	struct stat st;
 	struct df_file_id now;
-	if (fstat(fd, &st) != 0)
-		return df_fail_errno(fail, "cannot stat '%s'", name);
-	df_file_id_of(&st, &now);
+	df_file_id_of(st, &now);
 	if (df_file_id_eq(&now, expected))
 		return DF_OK;
 	if (now.dev != expected->dev || now.ino != expected->ino)
@@ -51,6 +50,25 @@ enum df_err df_file_id_check(int fd, const struct df_file_id *expected, const ch
 			       "input '%s' changed: %" PRIu64 " bytes, %" PRIu64 " when the run began", name, now.size,
 			       expected->size);
 	return df_fail(fail, DF_ERR_CHANGED, "input '%s' changed: it was written to since the run began", name);
+}
+
+enum df_err df_file_id_check(int fd, const struct df_file_id *expected, const char *name, struct df_fail *fail)
+{
+	struct stat st;
+	if (fstat(fd, &st) != 0)
+		return df_fail_errno(fail, "cannot stat '%s'", name);
+	return compare(&st, expected, name, fail);
+}
+
+enum df_err df_file_not_opened(const char *path, const struct df_file_id *expected, const char *name,
+			       struct df_fail *fail)
+{
+	struct stat st;
+	int why = errno;
+	if (why == EACCES && stat(path, &st) == 0)
+		DF_TRY(compare(&st, expected, name, fail));
+	errno = why;
+	return df_fail_errno(fail, "cannot read '%s'", name);
 }
 
 /* When `s` ends with the extension (ASCII case ignored) and something stands before it, cut it off. */

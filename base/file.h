@@ -45,6 +45,11 @@ bool df_file_id_eq(const struct df_file_id *a, const struct df_file_id *b);
 enum df_err df_file_id_check(int fd, const struct df_file_id *expected, const char *name,
 			     struct df_fail *fail) DF_MUST_CHECK;
 
+/* What to say when open() of an input failed with errno: DF_ERR_CHANGED when another file lies there now, which a process that has
+ * confined itself to the inputs may not read; else the error itself: "cannot read 'name': ...". */
+enum df_err df_file_not_opened(const char *path, const struct df_file_id *expected, const char *name,
+			       struct df_fail *fail) DF_MUST_CHECK;
+
 /*
  * By extension, ASCII case ignored: .jsonl .ndjson .json; .txt .text .md .markdown; .csv .tsv .tab; each also with
  * .gz .zst .xz .bz2 behind; .tar .tar.gz .tgz .tar.zst .tzst .tar.xz .txz .tar.bz2 .tbz2 .zip. False: none of them.

@@ -4,12 +4,14 @@
  *
  * DESIGN. Two bounded queues between the threads, each under `mutex`: `inbox` (leases: never more than DF_LANE_CREDITS +
  * DF_LANE_REDO_CREDITS arrive) and `outbox` (messages to the sink, bounded by bytes: the compute thread waits for room, which is how
- * back-pressure from the sink reaches it). `wake` tells the link thread that the outbox has something.
+ * back-pressure from the sink reaches it). `wake` tells the link thread that the outbox has something. The compute thread waits without
+ * a deadline, for a lease or for room; what ends each wait is the link thread's `leaving`, and that thread waits for a HELLO's time at most.
  */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -19,6 +21,7 @@
 #include "worker/role.h"
 
 #define OUTBOX_BYTES (4U << 20)
+#define LEAVE_SECONDS 1 /* for the compute thread to come to its end */
 
 struct parcel {
 	struct parcel *next;
@@ -127,8 +130,11 @@ static enum df_err send(void *self, struct df_buf *header, struct df_blob **payl
 		return DF_ERR_NOMEM;
 	p->last = last;
 	pthread_mutex_lock(&a->mutex);
+	if (a->outbox.n && a->outbox.bytes + p->bytes > OUTBOX_BYTES)
+		df_slot_wait(a->slot);
 	while (a->outbox.n && a->outbox.bytes + p->bytes > OUTBOX_BYTES && !a->leaving)
 		pthread_cond_wait(&a->room, &a->mutex);
+	df_slot_tick(a->slot, df_clock_mono(&df_clock_real));
 	bool leaving = a->leaving;
 	if (!leaving)
 		list_put(&a->outbox, p);
@@ -250,7 +256,8 @@ static bool send_results(struct agent *a)
 static enum df_err link_loop(struct agent *a, struct df_fail *fail)
 {
 	bool backlog = false;
-	while (a->link.state != DF_STATE_STOP) {
+	/* the parent-death signal ends an orphan; where it did not come, this does */
+	while (a->link.state != DF_STATE_STOP && (uint32_t)getppid() == a->h->parent_pid) {
 		uint64_t now = df_clock_mono(&df_clock_real), drained;
 		df_worker_link_hello(&a->link, now, a->sent, a->held);
 		struct df_wait w[] = {
@@ -277,6 +284,16 @@ static enum df_err link_loop(struct agent *a, struct df_fail *fail)
 	return DF_OK;
 }
 
+/* A document that computes for an hour does not hold a worker that was told to leave: nothing of it would be taken any more. */
+static void end_compute(pthread_t thread, enum df_err err)
+{
+	struct timespec until;
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += LEAVE_SECONDS;
+	if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) != 0)
+		_exit(err == DF_OK ? 0 : 1);
+}
+
 enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, struct df_spawner *spawner,
 			 const struct df_confine *confine, struct df_fail *fail)
 {
@@ -298,7 +315,7 @@ enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, stru
 			pthread_cond_broadcast(&a.arrived);
 			pthread_cond_broadcast(&a.room);
 			pthread_mutex_unlock(&a.mutex);
-			(void)pthread_join(thread, NULL);
+			end_compute(thread, err);
 		}
 		df_job_destroy(&a.job);
 		df_worker_link_close(&a.link);

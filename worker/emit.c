@@ -23,6 +23,7 @@ struct df_emit {
 	struct df_emit_config config;
 	struct df_buf out[DF_N_OUTPUT];
 	uint64_t rows[DF_N_OUTPUT];
+	uint64_t n_frame; /* handed over so far */
 	ZSTD_CCtx *zstd;
 };
 
@@ -80,6 +81,7 @@ static enum df_err hand_over(struct df_emit *e, enum df_output_kind kind, uint64
 	if (!blob)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for an output frame of %zu bytes", raw_bytes);
 	struct df_output output = {kind, rows, raw_bytes, df_hash64(blob->p, blob->n)};
+	e->n_frame++;
 	return e->config.frame(e->config.self, &output, blob);
 }
 
@@ -348,29 +350,108 @@ static enum df_err emit_reject(struct df_emit *e, const struct df_doc *doc, uint
 	return row_done(e, DF_OUTPUT_REJECTS, fail);
 }
 
-enum df_err df_emit_batch(struct df_emit *e, const struct df_batch *batch, uint32_t attempts, uint64_t *ret_rows,
+/* Where the buffers stood before a document: as long as no frame has gone out since, all that it wrote can be taken back. */
+struct mark {
+	uint64_t n_frame, rows[DF_N_OUTPUT], n_row;
+	size_t n[DF_N_OUTPUT];
+};
+
+static struct mark mark_here(const struct df_emit *e, uint64_t n_row)
+{
+	struct mark m = {.n_frame = e->n_frame, .n_row = n_row};
+	for (int k = 0; k < DF_N_OUTPUT; k++) {
+		m.rows[k] = e->rows[k];
+		m.n[k] = e->out[k].n;
+	}
+	return m;
+}
+
+/* False when it is too late. What a huge row made a buffer grow to is given back. */
+static bool take_back(struct df_emit *e, const struct mark *m)
+{
+	if (e->n_frame != m->n_frame)
+		return false;
+	for (int k = 0; k < DF_N_OUTPUT; k++) {
+		struct df_buf *b = &e->out[k];
+		char *p = b->cap > 4 * DF_FRAME_BYTES ? realloc(b->p, 2 * DF_FRAME_BYTES) : NULL;
+		b->n = m->n[k];
+		b->err = DF_OK;
+		e->rows[k] = m->rows[k];
+		if (p) { /* n is less than a frame: more would have been cut */
+			b->p = p;
+			b->cap = 2 * DF_FRAME_BYTES;
+		}
+	}
+	return true;
+}
+
+static bool does_not_fit(enum df_err err)
+{
+	return err == DF_ERR_NOMEM || err == DF_ERR_LIMIT;
+}
+
+static enum df_err emit_row(struct df_emit *e, const struct df_row *row, struct df_fail *fail)
+{
+	if (e->config.want[DF_OUTPUT_JSONL]) {
+		struct df_buf *b = begin(e, DF_OUTPUT_JSONL);
+		if (can_splice(e, row))
+			splice(e, b, row);
+		else
+			write_members(e, b, row);
+		DF_TRY(row_done(e, DF_OUTPUT_JSONL, fail));
+	}
+	return e->config.want[DF_OUTPUT_NPY] ? emit_vector(e, row, fail) : DF_OK;
+}
+
+static enum df_err emit_rows(struct df_emit *e, struct df_batch *batch, uint64_t *ret_rows, struct df_fail *fail)
+{
+	struct mark m = {0};
+	uint64_t rows = 0;
+	const struct df_doc *last = NULL;
+	for (size_t i = 0; i < batch->n_row; i++) {
+		struct df_row *row = batch->row[i];
+		if (!df_row_live(row))
+			continue;
+		if (row->doc != last)
+			m = mark_here(e, rows);
+		last = row->doc;
+		rows++;
+		enum df_err err = emit_row(e, row, fail);
+		if (err == DF_OK)
+			continue;
+		if (!does_not_fit(err) || !take_back(e, &m))
+			return err;
+		rows = m.n_row;
+		df_doc_reject(batch, row->doc, "output", err, "%s",
+			      err == DF_ERR_LIMIT
+				      ? "a row of this document is larger than 1 GB"
+				      : "its rows need more memory than a worker may have (--mem-limit divided by -j)");
+	}
+	*ret_rows = rows;
+	return DF_OK;
+}
+
+/* A record that cannot even be rejected whole is so by its source and offset. */
+static enum df_err emit_reject_or_less(struct df_emit *e, struct df_doc *doc, uint32_t attempts, struct df_fail *fail)
+{
+	struct mark m = mark_here(e, 0);
+	enum df_err err = emit_reject(e, doc, attempts, fail);
+	if (!does_not_fit(err) || !take_back(e, &m))
+		return err;
+	struct df_doc less = *doc;
+	less.n_field = 0;
+	less.raw.n = 0;
+	return emit_reject(e, &less, attempts, fail);
+}
+
+enum df_err df_emit_batch(struct df_emit *e, struct df_batch *batch, uint32_t attempts, uint64_t *ret_rows,
 			  struct df_fail *fail)
 {
 	uint64_t rows = 0;
-	for (size_t i = 0; i < batch->n_row; i++) {
-		const struct df_row *row = batch->row[i];
-		if (!df_row_live(row))
-			continue;
-		rows++;
-		if (e->config.want[DF_OUTPUT_JSONL]) {
-			struct df_buf *b = begin(e, DF_OUTPUT_JSONL);
-			if (can_splice(e, row))
-				splice(e, b, row);
-			else
-				write_members(e, b, row);
-			DF_TRY(row_done(e, DF_OUTPUT_JSONL, fail));
-		}
-		if (e->config.want[DF_OUTPUT_NPY])
-			DF_TRY(emit_vector(e, row, fail));
-	}
+	DF_TRY(emit_rows(e, batch, &rows, fail));
 	for (size_t i = 0; e->config.want[DF_OUTPUT_REJECTS] && i < batch->n_doc; i++)
 		if (batch->doc[i]->fate == DF_FATE_REJECTED)
-			DF_TRY(emit_reject(e, batch->doc[i], attempts, fail));
+			DF_TRY(emit_reject_or_less(e, batch->doc[i], attempts, fail));
 	*ret_rows = rows;
 	return DF_OK;
 }

@@ -33,8 +33,9 @@ struct df_emit;
 enum df_err df_emit_create(const struct df_emit_config *config, struct df_emit **ret_emit) DF_MUST_CHECK;
 void df_emit_destroy(struct df_emit **emit);
 
-/* Every live row and every reject of the batch; *ret_rows: rows written. */
-enum df_err df_emit_batch(struct df_emit *e, const struct df_batch *batch, uint32_t attempts, uint64_t *ret_rows,
+/* Every live row and every reject of the batch; *ret_rows: rows written. A document whose rows do not fit into memory or a row into
+ * DF_FRAME_BYTES_MAX becomes a reject, unless a frame with rows of it has gone out already: then DF_ERR_NOMEM, DF_ERR_LIMIT. */
+enum df_err df_emit_batch(struct df_emit *e, struct df_batch *batch, uint32_t attempts, uint64_t *ret_rows,
 			  struct df_fail *fail) DF_MUST_CHECK;
 /* Hand over what is left in the frames; the last call of a lease. */
 enum df_err df_emit_flush(struct df_emit *e, struct df_fail *fail) DF_MUST_CHECK;

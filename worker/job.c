@@ -32,6 +32,8 @@
 #include "worker/unwrap.h"
 
 #define FRAMES_PER_PART 4
+#define BATCH_BYTES_MAX ((size_t)16 << 30) /* where there is no other limit */
+#define BATCH_KEEP_BYTES (4U << 20)        /* between batches */
 
 /* One record as it was read. */
 struct input {
@@ -336,7 +338,7 @@ static enum df_err run_batch(struct df_job *j, const struct df_segment *seg, con
 		return run_smaller(j, seg, in, n, fail);
 	if (err == DF_OK)
 		err = df_emit_batch(j->emit, &b, 1, &rows, fail);
-	if (err == DF_ERR_NOMEM)
+	if (err == DF_ERR_NOMEM || err == DF_ERR_LIMIT)
 		leave_for_memory(n, fail);
 	df_slot_end(j->config.slot);
 	if (err == DF_OK) {
@@ -413,7 +415,10 @@ static enum df_err run_text(struct df_job *j, const struct df_segment *seg, stru
 		in.err = err;
 	else if (err != DF_OK)
 		return err;
-	return run_inputs(j, seg, &in, 1, fail);
+	err = run_inputs(j, seg, &in, 1, fail);
+	if (j->text.cap > 4 * DF_BLOCK_BYTES)
+		df_buf_release(&j->text); /* one huge file must not stay in memory for ever */
+	return err;
 }
 
 static enum df_err run_block(struct df_job *j, const struct df_segment *seg, const struct df_blob *blob,
@@ -520,6 +525,12 @@ static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 	return df_emit_create(&emit, &j->emit);
 }
 
+/* A quarter of the worker's memory stays for all else, so that it is the batch that meets the limit, and can be told. */
+static size_t batch_bytes_max(const struct df_heritage *h)
+{
+	return h->memory_max ? (size_t)(h->memory_max - h->memory_max / 4) : BATCH_BYTES_MAX;
+}
+
 enum df_err df_job_create(const struct df_job_config *config, struct df_job **ret_job, struct df_fail *fail)
 {
 	struct df_job *j = calloc(1, sizeof(*j));
@@ -527,7 +538,7 @@ enum df_err df_job_create(const struct df_job_config *config, struct df_job **re
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
 	j->config = *config;
 	j->fd = -1;
-	df_arena_init(&j->batch_arena, (size_t)16 << 30, 4U << 20);
+	df_arena_init(&j->batch_arena, batch_bytes_max(config->heritage), BATCH_KEEP_BYTES);
 	df_arena_init(&j->message_arena, 64U << 20, 1U << 20);
 	df_buf_init(&j->header, DF_HEADER_BYTES_MAX);
 	df_buf_init(&j->text, config->heritage->max_record + 4096);

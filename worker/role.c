@@ -3,6 +3,7 @@
 #include "worker/role.h"
 
 #include <fcntl.h>
+#include <locale.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -58,6 +59,8 @@ static enum df_err prepare(const struct df_heritage *h, struct df_arena *arena, 
 	if (needs.flags & DF_STAGE_COMMANDS)
 		DF_TRY(df_spawner_start(needs.command, needs.n_stage, &c->spawner, fail));
 	(void)df_peak_rss_bytes(); /* opens what it reads later */
+	if (h->role == DF_ROLE_READER)
+		(void)setlocale(LC_CTYPE, "C.UTF-8"); /* or libarchive has no names but ASCII for members of a zip */
 	if (!h->confine)
 		return DF_OK;
 	c->confine = (struct df_confine){

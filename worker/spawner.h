@@ -10,7 +10,8 @@
  *
  * No command outlives its worker: when the worker's end of the socket closes, however that came, the spawner kills
  * the command's whole group and leaves. What leaves the group (setsid) has asked to be left alone. When the spawner dies, the
- * worker dies the same way (df_spawner_lost): to everybody else they are one.
+ * worker dies the same way (df_spawner_lost): to everybody else they are one. The command's shell dies with it then; what that had
+ * started finds its pipes closed.
  *
  * Calls belong to one thread. Errors: DF_ERR_CHILD (the spawner is gone or does not answer: see df_spawner_lost), DF_ERR_IO.
  */

@@ -219,7 +219,7 @@ static void test_spawner__who_loses_it_dies_the_same_way(void **state)
 			forget_cmocka();
 			char command[64];
 			struct df_spawner *s = NULL;
-			(void)snprintf(command, sizeof(command), "kill -%d $PPID; sleep 100", sigs[i]);
+			(void)snprintf(command, sizeof(command), "kill -%d $PPID; exec sleep 100", sigs[i]);
 			if (df_spawner_start((const char *[]){command}, 1, &s, &fail) != DF_OK ||
 			    df_spawner_run(s, 0, (int[3]){0, 1, 2}, &fail) != DF_OK)
 				_exit(1);
