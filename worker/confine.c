@@ -60,7 +60,7 @@ static void lower_limits(const struct df_confine *c)
 	if (!is_file(STDOUT_FILENO) && !is_file(STDERR_FILENO))
 		lower(RLIMIT_FSIZE, 0);
 	if (c->memory_max && !SANITIZED)
-		lower(RLIMIT_DATA, c->memory_max + DF_CONFINE_DATA_SLACK);
+		lower(RLIMIT_DATA, c->memory_max + DF_CONFINE_DATA_SLACK + (c->model_dir ? DF_CONFINE_MODEL_SLACK : 0));
 }
 
 /* root keeps what lets it read the user's inputs, and nothing else; anybody else has nothing to lose here. */

@@ -525,10 +525,11 @@ static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 	return df_emit_create(&emit, &j->emit);
 }
 
-/* A quarter of the worker's memory stays for all else, so that it is the batch that meets the limit, and can be told. */
+/* A quarter of the worker's memory stays for all else, so that it is the batch that meets the limit, and can be told. A worker that is
+ * not confined has no limits of its own: the coordinator watches it. */
 static size_t batch_bytes_max(const struct df_heritage *h)
 {
-	return h->memory_max ? (size_t)(h->memory_max - h->memory_max / 4) : BATCH_BYTES_MAX;
+	return h->confine && h->memory_max ? (size_t)(h->memory_max - h->memory_max / 4) : BATCH_BYTES_MAX;
 }
 
 enum df_err df_job_create(const struct df_job_config *config, struct df_job **ret_job, struct df_fail *fail)

@@ -389,7 +389,8 @@ static int check_limits(void)
 	CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 	if (SANITIZED)
 		return 0;
-	CHECK(getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_max == (64U << 20) + DF_CONFINE_DATA_SLACK);
+	CHECK(getrlimit(RLIMIT_DATA, &limit) == 0 &&
+	      limit.rlim_max == (64U << 20) + DF_CONFINE_DATA_SLACK + DF_CONFINE_MODEL_SLACK);
 	void *much = malloc((size_t)1 << 30), *some = malloc((size_t)32 << 20);
 	CHECK(much == NULL && some != NULL);
 	free(some);
