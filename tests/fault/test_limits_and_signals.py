@@ -109,6 +109,18 @@ class NobodyReads(RunCase):
         self.assertTrue(out.endswith(b"}\n"))
         self.assertEqual(list((self.dir / "s").iterdir()), [])
 
+    @unittest.skipUnless(os.environ.get("DF_SOAK"), "two minutes: with DF_SOAK=1")
+    def test_each_minute_it_says_whom_it_waits_for(self):
+        child = self.blocked()
+        said = "nobody has read stdout for"
+        self.assertTrue(wait_until(lambda: said in self.err(), 70), self.err())
+        begin = time.monotonic()
+        self.assertTrue(wait_until(lambda: self.err().count(said) == 2, 70), self.err())
+        self.assertGreater(time.monotonic() - begin, 55)
+        with open(os.dup(self.reading), "rb") as f:
+            self.assertEqual(len(f.read().splitlines()), 4000)
+        self.assertEqual(self.ends(child, 20), 0, self.err())
+
     def test_a_reader_that_only_pauses_loses_nothing(self):
         child = self.blocked("-k")
         with open(os.dup(self.reading), "rb") as f:
