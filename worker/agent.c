@@ -126,8 +126,11 @@ static enum df_err send(void *self, struct df_buf *header, struct df_blob **payl
 {
 	struct agent *a = self;
 	struct parcel *p = make_parcel(df_buf_str(header), payload, n);
-	if (!p)
+	if (!p) { /* the frames are ours, whatever comes of them */
+		for (size_t i = 0; i < n; i++)
+			df_blob_unref(&payload[i]);
 		return DF_ERR_NOMEM;
+	}
 	p->last = last;
 	pthread_mutex_lock(&a->mutex);
 	if (a->outbox.n && a->outbox.bytes + p->bytes > OUTBOX_BYTES)

@@ -119,15 +119,19 @@ static size_t handled(int abi, bool network, struct ruleset *ret_set)
 	return abi >= 6 ? sizeof(*ret_set) : abi >= 4 ? offsetof(struct ruleset, scoped) : sizeof(uint64_t);
 }
 
-/* What cannot be opened has no rule, and so cannot be read. */
-static void allow(int ruleset, const char *path)
+/* What cannot be opened has no rule, and so cannot be read. False when that is not the file's fault but this process's: it has no
+ * descriptor or memory left, and would find every file closed to it. */
+static bool allow(int ruleset, const char *path)
 {
 	struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE};
-	rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
+	rule.parent_fd = TEMP_FAILURE_RETRY(open(path, O_PATH | O_CLOEXEC));
 	if (rule.parent_fd < 0)
-		return;
-	(void)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+		return errno != EMFILE && errno != ENFILE && errno != ENOMEM;
+	bool added = syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
+	int e = errno;
 	(void)close(rule.parent_fd);
+	errno = e;
+	return added || e != ENOMEM;
 }
 
 /* Caches of models are often folders of links to files that lie elsewhere. */
@@ -143,7 +147,7 @@ static void allow_links(int ruleset, const char *dir, int depth, unsigned *entri
 			continue;
 		++*entries;
 		if (e->d_type == DT_LNK || e->d_type == DT_UNKNOWN)
-			allow(ruleset, path);
+			(void)allow(ruleset, path);
 		if (e->d_type != DT_REG)
 			allow_links(ruleset, path, depth + 1, entries);
 	}
@@ -163,23 +167,26 @@ static void allow_gconv(int ruleset)
 	int n = slash ? (int)(slash - info.dli_fname) : 0;
 	for (int i = 0; n > 0 && i < 2; i++)
 		if (snprintf(path, sizeof(path), place[i], n, info.dli_fname) < (int)sizeof(path))
-			allow(ruleset, path);
+			(void)allow(ruleset, path);
 }
 
-static void allow_all(int ruleset, const struct df_confine *c)
+static bool allow_all(int ruleset, const struct df_confine *c)
 {
 	char path[PATH_MAX];
 	unsigned entries = 0;
 	for (size_t i = 0; i < c->n_read_path; i++)
-		if (snprintf(path, sizeof(path), DF_STR_FMT, DF_STR_ARG(c->read_path[i])) < (int)sizeof(path))
-			allow(ruleset, path);
+		if (snprintf(path, sizeof(path), DF_STR_FMT, DF_STR_ARG(c->read_path[i])) < (int)sizeof(path) &&
+		    !allow(ruleset, path))
+			return false;
 	if (c->model_dir) {
-		allow(ruleset, c->model_dir);
+		if (!allow(ruleset, c->model_dir))
+			return false;
 		allow_links(ruleset, c->model_dir, 0, &entries);
 	}
 	allow_gconv(ruleset);
 	if (SANITIZED)
-		allow(ruleset, "/proc");
+		(void)allow(ruleset, "/proc");
+	return true;
 }
 
 /* True when the kernel has it and took it. */
@@ -192,12 +199,9 @@ static bool restrict_files(const struct df_confine *c, struct df_fail *fail, enu
 		return false;
 	size_t size = handled(abi, c->network, &set);
 	int fd = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
-	if (fd >= 0) {
-		allow_all(fd, c);
-		if (syscall(SYS_landlock_restrict_self, fd, 0) == 0) {
-			(void)close(fd);
-			return true;
-		}
+	if (fd >= 0 && allow_all(fd, c) && syscall(SYS_landlock_restrict_self, fd, 0) == 0) {
+		(void)close(fd);
+		return true;
 	}
 	/* 16 layers are the kernel's limit: somebody else has confined us then, and well */
 	if (errno != E2BIG)
