@@ -148,8 +148,9 @@ static void settle_blame(struct df_peer *p, int sig)
 	const struct df_condemned *k = &p->condemned;
 	if (!k->done || sig != SIGKILL)
 		return;
-	bool same = p->blame.computing && p->blame.seq == k->seq &&
-		    (k->cause != DF_CAUSE_DEADLINE || p->blame.since_ns == k->since_ns);
+	/* memory may also be taken outside of documents (by reading them): then it is a crash of the machinery over these cells */
+	bool same = p->blame.seq == k->seq &&
+		    (k->cause == DF_CAUSE_MEMORY || (p->blame.computing && p->blame.since_ns == k->since_ns));
 	p->blame.cause = same ? k->cause : DF_CAUSE_STRANGER;
 	p->blame.detail = k->detail;
 }

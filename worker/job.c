@@ -175,6 +175,12 @@ static enum df_err make_id(struct df_job *j, struct df_doc *doc)
 	return DF_OK;
 }
 
+/* What does not even fit a worker's share is not read: it could only be ended for it. */
+static size_t record_bytes_max(const struct df_heritage *h)
+{
+	return (size_t)(h->memory_max && h->memory_max < h->max_record ? h->memory_max : h->max_record);
+}
+
 static enum df_err make_doc(struct df_job *j, struct df_batch *b, const struct df_segment *seg, const struct input *in,
 			    struct df_doc *doc)
 {
@@ -200,8 +206,8 @@ static enum df_err make_doc(struct df_job *j, struct df_batch *b, const struct d
 			df_doc_reject(b, doc, NULL, err, "%s", fail.msg);
 	} else if (in->message) {
 		df_doc_reject(b, doc, NULL, err, "%s", in->message);
-	} else if (err == DF_ERR_NOMEM) {
-		df_doc_reject(b, doc, in->stage, err,
+	} else if (err == DF_ERR_NOMEM || record_bytes_max(j->config.heritage) < j->config.heritage->max_record) {
+		df_doc_reject(b, doc, in->stage, DF_ERR_NOMEM,
 			      "the record needs more memory than a worker may have (--mem-limit divided by -j)");
 		return DF_OK;
 	} else {
@@ -405,7 +411,7 @@ static enum df_err run_text(struct df_job *j, const struct df_segment *seg, stru
 	struct df_bytes_at bytes = df_bytes_of_file(&file);
 	struct input in = {0};
 	df_buf_reset(&j->text);
-	uint64_t max = j->config.heritage->max_record;
+	uint64_t max = record_bytes_max(j->config.heritage);
 	enum df_err err = df_lines_read_whole(&bytes, seg->id.size, max, &j->text, &in.raw, fail);
 	if (err == DF_ERR_NOMEM) { /* memory may be back */
 		df_buf_reset(&j->text);
@@ -521,7 +527,7 @@ static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 		return DF_ERR_NOMEM;
 	DF_TRY(df_pipeline_run_open(h, j->config.slot, j->config.spawner, &j->pipeline, fail));
 	DF_TRY(df_record_parser_create(keys, h->max_record, &j->parser));
-	DF_TRY(df_range_reader_create(DF_BLOCK_BYTES, h->max_record, &j->range));
+	DF_TRY(df_range_reader_create(DF_BLOCK_BYTES, record_bytes_max(h), &j->range));
 	return df_emit_create(&emit, &j->emit);
 }
 

@@ -354,6 +354,28 @@ static void test_watch__a_document_that_takes_all_memory_alone_is_struck_for_it(
 	bench_tear_down(b);
 }
 
+/* Reading the same cells takes all memory, each time: no document can be named, and no endless round of kills may follow. */
+static void test_watch__memory_that_is_taken_outside_of_documents_ends_the_run(void **state)
+{
+	struct bench *b = with_memory();
+	(void)state;
+	int deaths = 0;
+	for (; deaths < 60 && df_control_outcome(b->c) == DF_OUTCOME_RUNNING; deaths++) {
+		uint64_t lane = bench_newest(b);
+		bench_hello(b, lane);
+		bench_look(b, lane)->memory_bytes = 700 * MB;
+		bench_pass(b, 2 * STEP, STEP, 0);
+		assert_int_equal(b->killed[b->n_killed - 1], lane);
+		bench_die(b, lane, SIGKILL, blame_of(b, lane));
+		bench_look(b, lane)->memory_bytes = 0;
+		bench_fenced(b, lane);
+		assert_null(bench_last_order(b, DF_ORDER_STRIKE));
+	}
+	assert_int_equal(df_control_outcome(b->c), DF_OUTCOME_FAILED);
+	assert_int_equal(df_control_fail(b->c)->code, DF_ERR_CHILD);
+	bench_tear_down(b);
+}
+
 /* ------------------------------------------------------------------ starting */
 
 static void test_watch__a_start_that_fails_is_tried_again_later_and_later(void **state)
@@ -507,6 +529,7 @@ int main(void)
 		cmocka_unit_test(test_watch__under_pressure_it_looks_more_often),
 		cmocka_unit_test(test_watch__nobody_is_ended_when_nobody_is_above_its_share),
 		cmocka_unit_test(test_watch__a_document_that_takes_all_memory_alone_is_struck_for_it),
+		cmocka_unit_test(test_watch__memory_that_is_taken_outside_of_documents_ends_the_run),
 		cmocka_unit_test(test_watch__a_start_that_fails_is_tried_again_later_and_later),
 		cmocka_unit_test(test_watch__when_no_worker_lives_and_none_can_be_started_the_run_ends_with_the_reason),
 		cmocka_unit_test(test_watch__workers_that_strangers_kill_at_their_start_end_the_run_only_after_a_while),
