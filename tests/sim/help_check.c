@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "tests/sim/help_content.h"
 #include "tests/sim/help_seed.h"
 
@@ -133,6 +134,17 @@ static void check_total(const struct spine *s, const char *name, uint64_t want)
 		(unsigned long long)want);
 }
 
+/* What ended workers was rejected for that, so the journal, which has its cell, has all its strikes. */
+static void check_guilty(const struct spine *s, uint32_t source, const struct world_record *r)
+{
+	uint32_t n = 0;
+	for (size_t i = 0; i < s->recovered.n_strike; i++)
+		if (s->recovered.strike[i].record.source == source && s->recovered.strike[i].record.offset == r->offset)
+			n = s->recovered.strike[i].n;
+	REQUIRE(n >= DF_STRIKES_MAX, "record %u:%llu was rejected after %u strikes in the journal", source,
+		(unsigned long long)r->offset, n);
+}
+
 /* Every record of the committed cells has its one fate, in rows, rejects and totals. */
 static void check_fates(const struct spine *s, uint8_t **cell)
 {
@@ -147,6 +159,8 @@ static void check_fates(const struct spine *s, uint8_t **cell)
 			for (; cell[i][k] && first < end; first++, all++) {
 				const struct world_record *r = &s->world->source[i].record[first];
 				n[r->fate]++;
+				if (r->fate > FATE_REJECTED)
+					check_guilty(s, i, r);
 				if (r->fate != FATE_FILTERED)
 					assert_int_equal(df_buf_addf(r->fate == FATE_OUT ? &rows : &rejects,
 								     "%u:%llu\n", i, (unsigned long long)r->offset),
@@ -165,6 +179,22 @@ static void check_fates(const struct spine *s, uint8_t **cell)
 	df_buf_release(&rejects);
 }
 
+/* Healthy records have no strikes. (One that stood still with its process for its whole deadline, and was looked at in the moment
+ * after, may have a few; never enough.) */
+static void check_innocent(struct spine *s)
+{
+	for (size_t i = 0; i < s->recovered.n_strike; i++) {
+		const struct df_strike *strike = &s->recovered.strike[i];
+		const struct world_record *r = world_record_at(s->world, strike->record);
+		REQUIRE(r != NULL, "a strike against a record that is not there");
+		bool late = strike->cause == DF_CAUSE_DEADLINE && strike->n < DF_STRIKES_MAX;
+		REQUIRE(r->fate > FATE_REJECTED || late,
+			"the healthy record %u:%llu has %u strikes, the last for cause %u", strike->record.source,
+			(unsigned long long)strike->record.offset, strike->n, strike->cause);
+		s->n.innocent += r->fate <= FATE_REJECTED;
+	}
+}
+
 void check_everything(struct spine *s)
 {
 	uint8_t *cell[64];
@@ -176,6 +206,7 @@ void check_everything(struct spine *s)
 	for (uint32_t i = 0; i < s->world->n_source; i++)
 		check_source(s, i, cell[i]);
 	check_fates(s, cell);
+	check_innocent(s);
 	for (uint32_t i = 0; i < s->world->n_source; i++)
 		free(cell[i]);
 	spine_close(s);

@@ -68,6 +68,7 @@ static void tell_all(void)
 		{"ended by the deadline", sum.n.deadline_kills},
 		{"ended for memory", sum.n.memory_kills},
 		{"twins", sum.n.twins},
+		{"strikes against healthy records", sum.n.innocent},
 	};
 	fprintf(stderr, "  ");
 	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)

@@ -35,7 +35,7 @@ struct spine_faults {
 struct spine_counts {
 	uint64_t killed, crashed, frozen, disowned, refused, stopped, coordinators, disks, disk_errors;
 	uint64_t deaths, strikes, stale, doubled, malformed; /* what came of them */
-	uint64_t deadline_kills, memory_kills, twins;
+	uint64_t deadline_kills, memory_kills, twins, innocent;
 };
 
 struct spine {
