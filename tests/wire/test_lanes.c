@@ -32,9 +32,14 @@
 #define DEADLINE_NS (60 * DF_SEC)
 #define PEER_SOCKETS 4 /* lane, notices, results, control, as worker/link.c has them */
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__has_feature) /* clang */
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SLOWER 10
-#else
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLOWER 10
+#endif
+#ifndef SLOWER
 #define SLOWER 1
 #endif
 
