@@ -407,13 +407,16 @@ static enum df_err emit_rows(struct df_emit *e, struct df_batch *batch, uint64_t
 {
 	struct mark m = {0};
 	uint64_t rows = 0;
-	const struct df_doc *last = NULL;
+	size_t first = 0; /* of the document */
+	const struct df_doc *last = NULL, *again = NULL;
 	for (size_t i = 0; i < batch->n_row; i++) {
 		struct df_row *row = batch->row[i];
 		if (!df_row_live(row))
 			continue;
-		if (row->doc != last)
+		if (row->doc != last) {
 			m = mark_here(e, rows);
+			first = i;
+		}
 		last = row->doc;
 		rows++;
 		enum df_err err = emit_row(e, row, fail);
@@ -422,6 +425,11 @@ static enum df_err emit_rows(struct df_emit *e, struct df_batch *batch, uint64_t
 		if (!does_not_fit(err) || !take_back(e, &m))
 			return err;
 		rows = m.n_row;
+		if (err == DF_ERR_NOMEM && again != row->doc) { /* memory may be back */
+			again = row->doc;
+			i = first - 1;
+			continue;
+		}
 		df_doc_reject(batch, row->doc, "output", err, "%s",
 			      err == DF_ERR_LIMIT
 				      ? "a row of this document is larger than 1 GB"
