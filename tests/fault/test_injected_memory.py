@@ -3,7 +3,7 @@
 """Each allocation that docflume's own code asks for finds no memory, in turn: nobody crashes or hangs, and the same command ends what is left.
 
 In CI every way to an allocation once, as far as the time goes; with DF_SOAK=1 every number. Under AddressSanitizer the program is one that was
-linked with the same allocator in front (shim/wrap.c), and what is left over at a process's end is a failure too.
+linked with the same allocator in front (shim/alloc.c), and what is left over at a process's end is a failure too.
 """
 import collections
 import shutil
@@ -124,5 +124,5 @@ class Named(Fault):
 
 
 if __name__ == "__main__":
-    inject.skip_without_shim()
+    inject.skip_without_alloc()
     sys.exit(unittest.main())

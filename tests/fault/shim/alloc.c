@@ -4,6 +4,9 @@
  *
  * Only calls whose return address lies in the program's own text count; what libraries ask for on their own is theirs. Templates that the
  * compiler put into our text (simdjson, libstdc++) are ours: a throwing operator new throws there as it would.
+ *
+ * Built in two ways. Preloaded, the functions below take the C library's names. With DF_SHIM_WRAPPED they are linked into a program by
+ * `--wrap`, in front of AddressSanitizer's own, which cannot be preloaded over; its leak check then sees what each failure left behind.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -13,11 +16,29 @@
 
 #include "tests/fault/shim/shim.h"
 
+#ifdef DF_SHIM_WRAPPED
+#define NAME(f) __wrap_##f
+#define REAL(f, libc) __real_##f
+#else
+#define NAME(f) f
+#define REAL(f, libc) libc
+#endif
+
 /* glibc's own names for what is replaced here: no dlsym, which allocates itself. */
-void *__libc_malloc(size_t n);
-void *__libc_calloc(size_t count, size_t n);
-void *__libc_realloc(void *p, size_t n);
-void *__libc_memalign(size_t align, size_t n);
+void *REAL(malloc, __libc_malloc)(size_t n);
+void *REAL(calloc, __libc_calloc)(size_t count, size_t n);
+void *REAL(realloc, __libc_realloc)(void *p, size_t n);
+void *REAL(aligned_alloc, __libc_memalign)(size_t align, size_t n);
+
+void *NAME(malloc)(size_t n);
+void *NAME(calloc)(size_t count, size_t n);
+void *NAME(realloc)(void *p, size_t n);
+void *NAME(reallocarray)(void *p, size_t count, size_t n);
+void *NAME(aligned_alloc)(size_t align, size_t n);
+int NAME(posix_memalign)(void **p, size_t align, size_t n);
+char *NAME(strdup)(const char *s);
+char *NAME(strndup)(const char *s, size_t max);
+int NAME(asprintf)(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static bool fails(const void *caller, const char *function, size_t bytes)
 {
@@ -37,58 +58,58 @@ static bool fails(const void *caller, const char *function, size_t bytes)
 
 #define FAILS(name, bytes) fails(__builtin_return_address(0), name, bytes)
 
-void *malloc(size_t n)
+void *NAME(malloc)(size_t n)
 {
-	return FAILS("malloc", n) ? NULL : __libc_malloc(n);
+	return FAILS("malloc", n) ? NULL : REAL(malloc, __libc_malloc)(n);
 }
 
-void *calloc(size_t count, size_t n)
+void *NAME(calloc)(size_t count, size_t n)
 {
-	return FAILS("calloc", count * n) ? NULL : __libc_calloc(count, n);
+	return FAILS("calloc", count * n) ? NULL : REAL(calloc, __libc_calloc)(count, n);
 }
 
-void *realloc(void *p, size_t n)
+void *NAME(realloc)(void *p, size_t n)
 {
-	return FAILS("realloc", n) ? NULL : __libc_realloc(p, n);
+	return FAILS("realloc", n) ? NULL : REAL(realloc, __libc_realloc)(p, n);
 }
 
-void *reallocarray(void *p, size_t count, size_t n)
+void *NAME(reallocarray)(void *p, size_t count, size_t n)
 {
 	size_t bytes;
 	if (__builtin_mul_overflow(count, n, &bytes)) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	return FAILS("reallocarray", bytes) ? NULL : __libc_realloc(p, bytes);
+	return FAILS("reallocarray", bytes) ? NULL : REAL(realloc, __libc_realloc)(p, bytes);
 }
 
-void *aligned_alloc(size_t align, size_t n)
+void *NAME(aligned_alloc)(size_t align, size_t n)
 {
-	return FAILS("aligned_alloc", n) ? NULL : __libc_memalign(align, n);
+	return FAILS("aligned_alloc", n) ? NULL : REAL(aligned_alloc, __libc_memalign)(align, n);
 }
 
-int posix_memalign(void **p, size_t align, size_t n)
+int NAME(posix_memalign)(void **p, size_t align, size_t n)
 {
 	if (FAILS("posix_memalign", n))
 		return ENOMEM;
-	void *q = __libc_memalign(align, n);
+	void *q = REAL(aligned_alloc, __libc_memalign)(align, n);
 	if (!q)
 		return ENOMEM;
 	*p = q;
 	return 0;
 }
 
-char *strdup(const char *s)
+char *NAME(strdup)(const char *s)
 {
 	size_t n = strlen(s) + 1;
-	char *p = FAILS("strdup", n) ? NULL : __libc_malloc(n);
+	char *p = FAILS("strdup", n) ? NULL : REAL(malloc, __libc_malloc)(n);
 	return p ? memcpy(p, s, n) : NULL;
 }
 
-char *strndup(const char *s, size_t max)
+char *NAME(strndup)(const char *s, size_t max)
 {
 	size_t n = strnlen(s, max);
-	char *p = FAILS("strndup", n + 1) ? NULL : __libc_malloc(n + 1);
+	char *p = FAILS("strndup", n + 1) ? NULL : REAL(malloc, __libc_malloc)(n + 1);
 	if (p) {
 		memcpy(p, s, n);
 		p[n] = '\0';
@@ -96,7 +117,7 @@ char *strndup(const char *s, size_t max)
 	return p;
 }
 
-int asprintf(char **ret, const char *format, ...)
+int NAME(asprintf)(char **ret, const char *format, ...)
 {
 	if (FAILS("asprintf", 0))
 		return -1;
@@ -109,39 +130,47 @@ int asprintf(char **ret, const char *format, ...)
 
 /* --- C++ --- */
 
-void _ZSt17__throw_bad_allocv(void) __attribute__((weak, noreturn));
+void _ZSt17__throw_bad_allocv(void) __attribute__((weak, noreturn)); /* libstdc++, where a part of the program is C++ */
 
-static void *new_or_throw(const void *caller, size_t n, size_t align)
+void *NAME(_Znwm)(size_t n);
+void *NAME(_Znam)(size_t n);
+void *NAME(_ZnwmRKSt9nothrow_t)(size_t n, const void *tag);
+void *NAME(_ZnamRKSt9nothrow_t)(size_t n, const void *tag);
+
+#ifdef DF_SHIM_WRAPPED /* what delete belongs to */
+void *__real__Znwm(size_t n);
+void *__real__Znam(size_t n);
+#define NEW(n) __real__Znwm(n)
+#define NEW_ARRAY(n) __real__Znam(n)
+#else
+#define NEW(n) __libc_malloc((n) ? (n) : 1)
+#define NEW_ARRAY(n) __libc_malloc((n) ? (n) : 1)
+#endif
+
+void *NAME(_Znwm)(size_t n)
 {
-	void *p = fails(caller, "new", n) ? NULL : align ? __libc_memalign(align, n) : __libc_malloc(n ? n : 1);
+	void *p = FAILS("new", n) ? NULL : NEW(n);
 	if (!p)
 		_ZSt17__throw_bad_allocv();
 	return p;
 }
 
-void *_Znwm(size_t n);
-void *_Znam(size_t n);
-void *_ZnwmRKSt9nothrow_t(size_t n, const void *tag);
-void *_ZnamRKSt9nothrow_t(size_t n, const void *tag);
-
-void *_Znwm(size_t n)
+void *NAME(_Znam)(size_t n)
 {
-	return new_or_throw(__builtin_return_address(0), n, 0);
+	void *p = FAILS("new[]", n) ? NULL : NEW_ARRAY(n);
+	if (!p)
+		_ZSt17__throw_bad_allocv();
+	return p;
 }
 
-void *_Znam(size_t n)
-{
-	return new_or_throw(__builtin_return_address(0), n, 0);
-}
-
-void *_ZnwmRKSt9nothrow_t(size_t n, const void *tag)
+void *NAME(_ZnwmRKSt9nothrow_t)(size_t n, const void *tag)
 {
 	(void)tag;
-	return FAILS("new", n) ? NULL : __libc_malloc(n ? n : 1);
+	return FAILS("new", n) ? NULL : NEW(n);
 }
 
-void *_ZnamRKSt9nothrow_t(size_t n, const void *tag)
+void *NAME(_ZnamRKSt9nothrow_t)(size_t n, const void *tag)
 {
 	(void)tag;
-	return FAILS("new[]", n) ? NULL : __libc_malloc(n ? n : 1);
+	return FAILS("new[]", n) ? NULL : NEW_ARRAY(n);
 }
