@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Workers and readers of real runs are confined, work all the same, and leave no command behind. "ctest: timeout 300" """
+import ctypes
+import errno
 import gzip
 import json
 import os
 import pathlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tarfile
@@ -16,7 +19,25 @@ import unittest
 import zipfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from flume import Case, SLOW, document, jsonl, kill, wait_until  # noqa: E402
+from flume import BIN, Case, SLOW, document, jsonl, kill, wait_until  # noqa: E402
+
+
+LANDLOCK, SECCOMP = (444,), ((317,) if os.uname().machine == "x86_64" else (277,))
+
+
+def become_old_kernel():
+    """This process and all it starts get ENOSYS for the calls of $DF_TEST_CALLS, and may still filter by prctl."""
+    calls = [int(word) for word in os.environ["DF_TEST_CALLS"].split()]
+    code = [struct.pack("HBBI", 0x20, 0, 0, 0)]  # the number of the call
+    for call in calls:
+        code += [struct.pack("HBBI", 0x15, 0, 1, call), struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | errno.ENOSYS)]
+    code.append(struct.pack("HBBI", 0x06, 0, 0, 0x7fff0000))
+    program = ctypes.create_string_buffer(b"".join(code))
+    filters = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code), ctypes.addressof(program)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for args in ((38, 1, 0, 0, 0), (22, 2, filters, 0, 0)):  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+        if libc.prctl(*args) != 0:
+            sys.exit("prctl: " + os.strerror(ctypes.get_errno()))
 
 
 def proc(pid):
@@ -87,6 +108,23 @@ class Confined(Case):
         run = self.slow_run("--confine=false")
         self.assertEqual(set(self.flags(run)), {("0", "0")})
         run.send_signal(signal.SIGKILL)
+
+    def without(self, *calls):
+        """A run on a kernel that does not know these calls: (exit code, rows, stderr)"""
+        env = {"DF_TEST_CALLS": " ".join(map(str, calls))}
+        child = subprocess.Popen([sys.executable, __file__, "old-kernel", BIN, "run", "-j", "3", "--cell-size", "4k",
+                                  "exec cmd='sleep 0.2; cat'", "a.jsonl"], cwd=self.dir,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **env})
+        out, err = child.communicate(timeout=60 * SLOW)
+        return child.returncode, len(out.splitlines()), err.decode()
+
+    def test_kernels_without_landlock_or_seccomp_go_on_with_one_warning(self):
+        self.write("a.jsonl", jsonl(400))
+        for calls, words in ((LANDLOCK, "no Landlock:"), (SECCOMP, "no seccomp:"), (LANDLOCK + SECCOMP, "no Landlock and no seccomp:")):
+            code, rows, err = self.without(*calls)
+            self.assertEqual((code, rows), (0, 400), err)
+            self.assertEqual(err.count("this kernel has"), 1, err)
+            self.assertIn(words, err)
 
     def test_links_globs_folders_and_relative_paths_are_read_as_ever(self):
         there = self.dir / "far" / "away"
@@ -216,6 +254,9 @@ class Commands(Case):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["old-kernel"]:
+        become_old_kernel()
+        os.execv(sys.argv[2], sys.argv[2:])
     if subprocess.run(["grep", "-q", "^Seccomp:", "/proc/self/status"]).returncode:
         print("SKIP: this kernel has no seccomp")
         sys.exit(77)
