@@ -122,6 +122,24 @@ def kill(pid, sig=signal.SIGKILL):
         return False
 
 
+def is_running(pid):
+    """A zombie is not, unless one of its threads still is: in the middle of a write it holds its locks for a moment more."""
+    try:
+        stats = [t.joinpath("stat").read_text() for t in pathlib.Path("/proc", str(pid), "task").iterdir()]
+    except OSError:
+        return False
+    return any(stat[stat.rindex(")") + 2:].split()[0] not in "ZX" for stat in stats)
+
+
+def kill_whole(child):
+    """SIGKILL for the guard, its coordinator, workers and readers; returns when they are all gone, and with them their locks."""
+    pids = [p for p in (child.pid, coordinator_of(child.pid), *children_of(child.pid)) if p]
+    for pid in pids:
+        kill(pid)
+    child.wait()
+    assert wait_until(lambda: not any(is_running(p) for p in pids)), "what was killed does not go"
+
+
 def wait_until(condition, seconds=10):
     deadline = time.monotonic() + seconds * SLOW
     while time.monotonic() < deadline:

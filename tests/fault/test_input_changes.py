@@ -9,7 +9,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
-from flume import SLOW, jsonl, wait_until  # noqa: E402
+from flume import SLOW, jsonl, kill_whole, wait_until  # noqa: E402
 from rundir import RunCase  # noqa: E402
 
 N = 400
@@ -125,6 +125,98 @@ class Changes(RunCase):
         self.run_ok("strip", "-o", "out", "a.jsonl.gz", code=3)
         again = self.run_ok("strip", "-o", "out", "a.jsonl.gz", code=3)
         self.assertIn("complete already", again.err)
+
+
+class Refused(RunCase):
+    """The same command again, but something is not what it was: refused, and told so that it is seen at once."""
+
+    def begun(self, *more):
+        for i in range(12):
+            self.write("in/%02d.jsonl" % i, jsonl(3, first=3 * i))
+        self.args = ("-o", "out", *more)
+        self.run_ok("strip | count", *self.args, "in")
+
+    def refused(self, *words, pipeline="strip | count", more=(), inputs=("in",)):
+        before = self.picture()
+        result = self.run_ok(pipeline, *self.args, *more, *inputs, code=1)
+        for word in words:
+            self.assertRegex(result.err, word)
+        self.assertEqual(self.picture(), before, "a refusal changes nothing")
+        return result.err
+
+    def test_each_changed_file_is_named_with_what_was_and_what_is(self):
+        self.begun()
+        (self.dir / "in/03.jsonl").unlink()
+        self.write("in/04.jsonl", jsonl(4))
+        os.utime(self.dir / "in/05.jsonl", ns=(0, 1700000000123456789))
+        os.rename(self.write("other", (self.dir / "in/06.jsonl").read_bytes()), self.dir / "in/06.jsonl")
+        self.write("in/99.jsonl", jsonl(1))
+        self.refused(r"'in/03.jsonl' is not there any more", r"'in/04.jsonl': \d+ bytes, now \d+; modified", r"'in/99.jsonl' is new",
+                     r"'in/05.jsonl': modified .*, now 2023-11-\d\d \d\d:13:20.123456789", r"'in/06.jsonl': modified .*another file \(inode \d+",
+                     r"3 changed, 1 gone, 1 new", "--force-restart")
+
+    def test_of_many_the_first_are_named_and_the_rest_counted(self):
+        self.begun()
+        for i in range(12):
+            self.write("in/%02d.jsonl" % i, jsonl(5))
+        err = self.refused("and 6 more", "12 changed, 0 gone, 0 new")
+        self.assertEqual(err.count("input 'in/"), 6)
+
+    def test_pipeline_and_options_stand_side_by_side(self):
+        self.begun("--max-record", "2m")
+        err = self.refused(r"pipeline: was 'strip \| count'\n.*pipeline: now 'strip'", pipeline="strip")
+        self.assertIn("another pipeline", err)
+        self.args = ("-o", "out", "--max-record", "3m", "--id-key", "key")
+        self.refused("max_record: was '2097152', now '3145728'", "id_key: was 'id', now 'key'", "another 2 options")
+
+    def test_force_restart_moves_it_aside(self):
+        self.begun()
+        self.write("in/04.jsonl", jsonl(4))
+        before = self.picture()
+        self.run_ok("strip | count", *self.args, "--force-restart", "in")
+        self.assertEqual(self.picture("out.old-1"), before)
+        self.assertEqual(len(self.rows()), 37)
+
+    def test_paranoid_forgives_what_is_only_touched_and_refuses_what_only_seems_the_same(self):
+        self.begun("--paranoid")
+        path = self.dir / "in/05.jsonl"
+        os.utime(path, ns=(0, 1))
+        os.rename(self.write("copy", (self.dir / "in/06.jsonl").read_bytes()), self.dir / "in/06.jsonl")
+        self.args = ("-o", "out")
+        self.refused("in/05.jsonl", "in/06.jsonl", "--paranoid compares the content alone")
+        self.args = ("-o", "out", "--paranoid")
+        self.assertIn("complete already", self.run_ok("strip | count", *self.args, "in").err)
+        data, st = path.read_bytes(), path.stat()
+        path.write_bytes(data.replace(b"d000015", b"d000016"))
+        os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+        self.refused(r"'in/05.jsonl': its content differs", "1 changed, 0 gone, 0 new")
+
+    def test_paranoid_behind_a_run_without_it_is_refused(self):
+        self.begun()
+        self.args = ("-o", "out", "--paranoid")
+        self.refused("begun without --paranoid")
+
+    def test_paranoid_goes_on_with_an_unfinished_run_over_touched_files(self):
+        self.write("nap", "0.2")
+        for i in range(4):
+            self.write("in/%d.jsonl" % i, jsonl(N // 4, first=i * (N // 4)))
+        self.write("in/z.jsonl.gz", gzip.compress(jsonl(N // 4, first=N)))
+        args = ("-j", "2", "--cell-size", "2k", "--paranoid", "exec cmd='sleep $(cat nap); cat'", "-o", "out", "in")
+        child = self.start("run", *args)
+        self.assertTrue(wait_until(lambda: any(os.path.getsize(p) for p in self.parts("jsonl.open"))), "no results")
+        kill_whole(child)
+        for path in (self.dir / "in").iterdir():
+            path.touch()
+        self.write("nap", "0")
+        self.run_ok(*args)
+        self.assertEqual(sorted(r["id"] for r in self.rows()), ["d%06d" % i for i in range(N + N // 4)])
+
+    def test_a_damaged_list_of_inputs_is_said_and_never_believed(self):
+        self.begun()
+        self.write("in/04.jsonl", jsonl(4))
+        path = self.dir / "out/inputs"
+        path.write_bytes(path.read_bytes()[:-9])
+        self.refused("'inputs' is damaged")
 
 
 class Nonsense(RunCase):

@@ -12,7 +12,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
-from flume import SLOW, children_of, coordinator_of, jsonl, kill, wait_until  # noqa: E402
+from flume import SLOW, children_of, coordinator_of, jsonl, kill, kill_whole, wait_until  # noqa: E402
 from rundir import RunCase, strict  # noqa: E402
 
 # Reads documents as JSONL and writes them back; one that must fail ends the command, as often as it is tried.
@@ -214,10 +214,7 @@ class Generations(RetryCase):
         args = ("exec cmd='sh filter'", "--text-key", "txt", *self.ARGS, "--resume-failed")
         child = self.start("run", *args)
         self.assertTrue(wait_until(lambda: any(os.path.getsize(p) for p in self.parts("jsonl.open", "out/retry-1")), 30))
-        for pid in [child.pid, coordinator_of(child.pid), *children_of(child.pid)]:
-            if pid:
-                kill(pid)
-        child.wait()
+        kill_whole(child)
         (self.dir / "nap").unlink()
         result = self.run_ok(*args)
         self.assertFalse((self.dir / "out/retry-2").exists())

@@ -15,7 +15,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
-from flume import SLOW, children_of, coordinator_of, jsonl, kill, wait_until  # noqa: E402
+from flume import SLOW, children_of, coordinator_of, jsonl, kill, kill_whole, wait_until  # noqa: E402
 from rundir import RunCase  # noqa: E402
 
 N = 3000
@@ -40,12 +40,6 @@ class SpoolCase(RunCase):
         self.assertEqual([i for i, c in counts.items() if c > 1][:5], [], "came twice")
         self.assertEqual(set(counts), {"d%06d" % i for i in range(first, first + n)})
         self.assertEqual(self.counts_add_up()["in"], n)
-
-    def kill_all(self, child):
-        for pid in [child.pid, coordinator_of(child.pid), *children_of(child.pid)]:
-            if pid:
-                kill(pid)
-        child.wait()
 
     def begin(self, data, *args):
         """The run with `data` on stdin; returns when the first results are committed."""
@@ -89,7 +83,7 @@ class Kept(SpoolCase):
 
     def test_killed_whole_the_same_command_goes_on_and_does_not_read_stdin(self):
         for format_of in (bytes, gzip.compress):
-            self.kill_all(self.begin(format_of(jsonl(N)), *ARGS, "--force-restart"))
+            kill_whole(self.begin(format_of(jsonl(N)), *ARGS, "--force-restart"))
             result = self.go_on(jsonl(10, first=9000000))  # another stdin, which must not matter
             self.assertIn("stdin is not read", result.err)
             self.once_each()
@@ -117,7 +111,7 @@ class Kept(SpoolCase):
         self.assertIn("another pipeline", result.err)
 
     def test_another_number_of_workers_goes_on_too(self):
-        self.kill_all(self.begin(jsonl(N)))
+        kill_whole(self.begin(jsonl(N)))
         self.go_on(args=("-j", "3", *ARGS[2:]))
         self.once_each()
 
@@ -133,7 +127,7 @@ class Anew(SpoolCase):
 
     def test_killed_while_copying_nothing_is_taken_for_the_whole(self):
         child = self.copying(jsonl(100)[:-5])
-        self.kill_all(child)
+        kill_whole(child)
         self.assertEqual(self.whole(), [])
         self.assertFalse((self.dir / "out").exists())
         self.go_on(jsonl(N))
@@ -157,14 +151,14 @@ class Anew(SpoolCase):
             self.assertEqual(self.kept(), [])
 
     def test_a_copy_left_by_a_run_that_is_gone_is_not_taken(self):
-        self.kill_all(self.begin(jsonl(N)))
+        kill_whole(self.begin(jsonl(N)))
         subprocess.run(["rm", "-rf", self.dir / "out"], check=True)
         self.assertEqual(len(self.whole()), 1)
         self.go_on(jsonl(20, first=500))
         self.once_each(20, 500)
 
     def test_force_restart_takes_the_new_stdin(self):
-        self.kill_all(self.begin(jsonl(N)))
+        kill_whole(self.begin(jsonl(N)))
         self.go_on(jsonl(20, first=500), args=(*ARGS, "--force-restart"))
         self.once_each(20, 500)
         self.assertTrue((self.dir / "out.old-1").exists())
@@ -172,7 +166,7 @@ class Anew(SpoolCase):
 
 class Refused(SpoolCase):
     def test_a_copy_that_was_lost_or_changed(self):
-        self.kill_all(self.begin(jsonl(N)))
+        kill_whole(self.begin(jsonl(N)))
         path = self.dir / "kept" / self.whole()[0]
         with open(path, "ab") as f:
             f.write(b"{}\n")
@@ -195,7 +189,7 @@ class Refused(SpoolCase):
     def test_what_others_put_there_is_not_followed(self):
         child = self.begin(jsonl(N))
         name, = self.whole()
-        self.kill_all(child)
+        kill_whole(child)
         subprocess.run(["rm", "-rf", self.dir / "out", self.dir / "kept" / name], check=True)
         victim = self.write("victim", "precious")
         (self.dir / "kept" / (name + ".part")).symlink_to(victim)
