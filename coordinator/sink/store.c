@@ -288,12 +288,12 @@ static enum df_err close_files(struct df_store *s, const struct df_grid_size *co
 	df_commit_job_reset(job);
 	DF_TRY(df_parts_cut(&s->parts, why));
 	job->sync_dir = s->parts.created;
-	if (df_parts_kept(&s->parts, file))
+	if (complete && df_journal_put_finish(&job->finish, complete) != DF_OK)
+		return df_fail(why, DF_ERR_NOMEM, "no memory for a journal record");
+	if (df_parts_kept(&s->parts, file)) /* last: from here on the set is the job's */
 		DF_TRY(hand_over_set(s, why));
 	else
 		job->parts = &s->parts;
-	if (complete && df_journal_put_finish(&job->finish, complete) != DF_OK)
-		return df_fail(why, DF_ERR_NOMEM, "no memory for a journal record");
 	job->err = df_commit_job_run(job, &s->journal, s->config.fsync);
 	return job->err;
 }
