@@ -23,6 +23,7 @@ from rundir import read_npy  # noqa: E402
 SOAK = bool(os.environ.get("DF_SOAK"))
 LIBRARIES = pathlib.Path(os.environ.get("DF_SHIM_DIR", "/nonexistent"))
 FAULTY = os.environ.get("DF_FAULTY")  # the program with failing allocations inside, under AddressSanitizer
+SECONDS = os.environ.get("DF_FAULT_SECONDS")  # instead of a test's own time
 AT_ONCE = 3
 HANG_SECONDS = 30 * SLOW
 LOG_AT = 4096
