@@ -64,12 +64,27 @@ const struct df_command df_commands[] = {
 	{.name = NULL},
 };
 
+/* A usage error shows the pipeline's line and a caret below: its line breaks are its own. What others say may hold a file's name, which must
+ * not look like another line. */
+static void add_message(struct df_buf *b, enum df_err err, const char *msg)
+{
+	char line[sizeof(((struct df_fail *)NULL)->msg)];
+	while (err == DF_ERR_USAGE && strchr(msg, '\n')) {
+		size_t n = strcspn(msg, "\n");
+		(void)snprintf(line, sizeof(line), "%.*s", (int)n, msg);
+		df_log_escape(b, line);
+		(void)df_buf_addc(b, '\n');
+		msg += n + 1;
+	}
+	df_log_escape(b, msg);
+}
+
 int df_cli_fail(const char *command, enum df_err err, const struct df_fail *fail)
 {
 	char more[96] = "";
 	struct df_buf msg;
 	df_buf_init(&msg, 8192);
-	df_log_escape(&msg, fail->msg[0] ? fail->msg : df_err_name(err));
+	add_message(&msg, err, fail->msg[0] ? fail->msg : df_err_name(err));
 	if (err == DF_ERR_USAGE)
 		(void)snprintf(more, sizeof(more), "try 'docflume help%s%s'\n", command ? " " : "",
 			       command ? command : "");

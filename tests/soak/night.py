@@ -22,7 +22,7 @@ def corpus(name, n, words):
         return path
     WORK.mkdir(parents=True, exist_ok=True)
     rnd = random.Random(5)
-    pool = [" ".join(rnd.choice(WORDS) for _ in range(rnd.randrange(1, 2 * words))) for _ in range(1000)] if words else ["a"]
+    pool = [" ".join(rnd.choice(WORDS) for _ in range(rnd.randrange(1, 2 * words))) for _ in range(997)] if words else ["a"]
     with open(str(path) + ".part", "w", encoding="utf-8") as f:
         for first in range(0, n, 10000):
             f.write("".join('{"id":"%d","text":"%s"}\n' % (i, pool[i % len(pool)])
