@@ -12,6 +12,7 @@
  */
 #include "coordinator/sink/store_core.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 
@@ -60,7 +61,7 @@ static enum df_err begin(struct df_store *s, struct df_fail *fail)
 						 .zstd = s->config.zstd,
 						 .npy_item_bytes = s->config.npy_item_bytes,
 						 .version = df_str_from(DF_VERSION)};
-	DF_TRY(df_parts_check_unnamed(&s->parts, true, fail)); /* a part without its journal is refused */
+	DF_TRY(df_parts_check_unnamed(&s->parts, true, fail)); /* of a journal without a record, too */
 	DF_TRY(df_parts_sweep(&s->parts, fail));
 	if (s->io->truncate(s->io->self, s->journal.fd, 0) < 0)
 		return df_fail_errno(fail, "cannot cut '%s'", DF_JOURNAL_NAME);
@@ -285,7 +286,11 @@ enum df_err df_store_open_directory(struct df_store *s, struct df_arena *arena, 
 {
 	struct df_replay r;
 	struct df_recovered recovered = {0};
-	int fd = s->io->open(s->io->self, s->config.dir_fd, DF_JOURNAL_NAME, O_RDWR | O_CREAT, 0666);
+	int fd = s->io->open(s->io->self, s->config.dir_fd, DF_JOURNAL_NAME, O_RDWR, 0);
+	if (fd < 0 && errno == ENOENT) {
+		DF_TRY(df_parts_check_unnamed(&s->parts, true, fail)); /* a part without its journal is refused */
+		fd = s->io->open(s->io->self, s->config.dir_fd, DF_JOURNAL_NAME, O_RDWR | O_CREAT, 0666);
+	}
 	if (fd < 0)
 		return df_fail_errno(fail, "cannot open '%s'", DF_JOURNAL_NAME);
 	s->journal.fd = fd;
