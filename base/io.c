@@ -121,6 +121,9 @@ static int real_rename_new(void *self, int dirfd, const char *from, const char *
 	/* file systems without RENAME_NOREPLACE: a hard link fails too when the name exists */
 	if (linkat(dirfd, from, dirfd, to, 0) < 0)
 		return -1;
+	/* two changes: a power cut must not keep the second without the first */
+	if (TEMP_FAILURE_RETRY(fsync(dirfd)) < 0)
+		return -1;
 	return unlinkat(dirfd, from, 0);
 }
 
