@@ -67,7 +67,11 @@ class PowerLoss(unittest.TestCase):
         with open(trace, "wb") as f:
             f.truncate(32 << 20)
         dir_inode = (home / "out").stat().st_ino if before is not None else None
-        result = run(scenario, home, Shim(home, "io", trace=trace, env=scenario.env))
+        if before is None:
+            shim = Shim(home, "io", trace=trace, env=scenario.env)
+        else:
+            shim = Shim(home, "io", trace=trace, env=self.after_boot(scenario, home).env)
+        result = run(scenario, home, shim)
         self.assertEqual(result.code, 3, result.err)
         disk = power.Disk(power.read_trace(trace), dir_inode, home.stat().st_ino, before)
         # the model has seen everything: with nothing lost it is the directory
@@ -95,21 +99,28 @@ class PowerLoss(unittest.TestCase):
             for how in rnd.sample(kinds, per_cut):
                 yield Named(scenario, disk, at, how, rnd.random())
 
+    @staticmethod
+    def after_boot(scenario, home):
+        """The machine was off: what knows a boot by its number sees another one."""
+        boot = home / "boot_id"
+        boot.write_text("00000000-0000-4000-8000-%012x\n" % id(home))
+        return Shim(home, "io", env={**(scenario.env or {}), "DF_SHIM_BOOT": str(boot)})
+
     def resume(self, cut, may_refuse):
         home, image = self.lab.home(), cut.image()
         cut.scenario.fresh(home)
         if image is not None:
             self.put(home, image)
-        result = run(cut.scenario, home)
+        result = run(cut.scenario, home, self.after_boot(cut.scenario, home))
         if result.code == 1 and may_refuse:
-            if not re.search(r"'(journal|part-\d+|rejects-\d+|run\.json|inputs)[^']*'", result.err):
+            if not re.search(r"'(journal|part-\d+|rejects-\d+|run\.json|inputs)[^']*'|'[^']*/out' is not empty", result.err):
                 raise Faulty("it refuses without naming a place: %s" % result.err)
             shutil.rmtree(home)
             return "refused"
         if result.code != 3:
             raise Faulty("exit %s: %s%s" % (result.code, result.err, self.told(image)))
         must_be_complete(cut.scenario, home, result.err + self.told(image))
-        again = run(cut.scenario, home)
+        again = run(cut.scenario, home, self.after_boot(cut.scenario, home))
         if again.code != 3 or "complete already" not in again.err:
             raise Faulty("a complete run is run again: %s: %s" % (again.code, again.err))
         shutil.rmtree(home)

@@ -8,6 +8,8 @@
  * DF_SHIM_FAULT: EIO, ENOSPC, EROFS, EMFILE, ENOMEM answer -1 with that errno and do nothing (a close closes all the same); EINTR
  * the same, once; SHORT writes or reads a part and says so. A call to which a fault cannot happen is left alone.
  *
+ * DF_SHIM_BOOT: a file to read instead of the kernel's boot_id. DF_SHIM_NO_RENAMEAT2: the file system does not know RENAME_NOREPLACE.
+ *
  * DF_SHIM_TRACE: a file of the test's size that takes a record of each change of the run directory and of each sync's begin and end, in
  * an order that never has a change later than what was done because of it: changes are recorded when they are over, syncs on both sides.
  */
