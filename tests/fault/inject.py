@@ -287,6 +287,13 @@ def must_be_complete(scenario, home, err=""):
         raise Faulty("not each document once: %s\n%s" % (difference(found, scenario.contents), err))
 
 
+def must_be_proved(home):
+    """By the program's own word: checksums, every cell once, counts, nothing left over."""
+    proof = subprocess.run([FAULTY or BIN, "verify", str(home / "out")], capture_output=True, text=True, check=False)
+    if proof.returncode != 0:
+        raise Faulty("docflume verify does not agree: %s%s" % (proof.stdout, proof.stderr))
+
+
 def must_be_part(scenario, home):
     """What is there is of the run, and nothing twice."""
     found, expected = (collections.Counter(c[0]) for c in (contents(scenario, home), scenario.contents))
@@ -300,6 +307,7 @@ def go_on(scenario, home):
     if result.code != 3:
         raise Faulty("the same command does not go on: exit %s: %s" % (result.code, result.err))
     must_be_complete(scenario, home, result.err)
+    must_be_proved(home)
     return result
 
 

@@ -16,7 +16,7 @@ import unittest
 
 import inject
 import power
-from inject import CHUNKS, SHAPE, SOAK, Faulty, Lab, Shim, must_be_complete, report, run, sweep
+from inject import CHUNKS, SHAPE, SOAK, Faulty, Lab, Shim, must_be_complete, must_be_proved, report, run, sweep
 
 SECONDS = float(inject.SECONDS or (3600 if SOAK else 40))
 IMAGES_PER_CUT = 40 if SOAK else 2
@@ -123,6 +123,7 @@ class PowerLoss(unittest.TestCase):
         again = run(cut.scenario, home, self.after_boot(cut.scenario, home))
         if again.code != 3 or "complete already" not in again.err:
             raise Faulty("a complete run is run again: %s: %s" % (again.code, again.err))
+        must_be_proved(home)
         shutil.rmtree(home)
         return "from the start" if not image or not image.get("journal") else "each once"
 
