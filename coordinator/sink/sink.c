@@ -36,14 +36,11 @@ void df_sink_fail(struct df_sink *s, const struct df_fail *fail)
 	df_sink_fatal(s, fail);
 }
 
-bool df_sink_check(struct df_sink *s, enum df_err err, const char *what)
+void df_sink_cannot(struct df_sink *s, enum df_err err, const char *what)
 {
 	struct df_fail fail;
-	if (err == DF_OK)
-		return true;
 	(void)df_fail(&fail, err, "the sink cannot %s: %s", what, df_err_name(err));
 	df_sink_fatal(s, &fail);
-	return false;
 }
 
 /* ------------------------------------------------------------------ life */

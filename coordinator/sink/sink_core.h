@@ -75,8 +75,16 @@ struct df_sink {
 void df_sink_emit(struct df_sink *s, struct df_event event);
 /* The first one is told, and ends the sink. */
 void df_sink_fatal(struct df_sink *s, const struct df_fail *fail);
-/* True for DF_OK; else fatal: "the sink cannot WHAT: ..." */
-bool df_sink_check(struct df_sink *s, enum df_err err, const char *what);
+/* Fatal: "the sink cannot WHAT: ..." */
+void df_sink_cannot(struct df_sink *s, enum df_err err, const char *what);
+/* True for DF_OK; else as above. */
+static inline bool df_sink_check(struct df_sink *s, enum df_err err, const char *what)
+{
+	if (err == DF_OK)
+		return true;
+	df_sink_cannot(s, err, what);
+	return false;
+}
 void df_sink_free_results(struct df_sink *s, struct df_staged *list);
 
 /* --- sink_lanes.c --- */
