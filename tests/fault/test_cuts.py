@@ -30,6 +30,8 @@ class Cuts(RunCase):
         self.write("nap", "0.05")
         child = self.start(*RUN)
         self.assertTrue(wait_until(lambda: self.parts("jsonl") and self.parts("jsonl.open"), 60))
+        time.sleep(0.3)
+        self.write("nap", "5")  # from here on it stands nearly still
         time.sleep(0.6 * SLOW)
         self.assertIsNone(child.poll(), "the run is over already")
         kill(child.pid)
@@ -126,6 +128,8 @@ class Cuts(RunCase):
         more = ("--fsync", "rotate", "--part-size", "8m")
         child = self.start(*RUN, *more)
         self.assertTrue(wait_until(lambda: self.parts("jsonl.open"), 60))
+        time.sleep(0.3)
+        self.write("nap", "5")
         time.sleep(0.8 * SLOW)
         kill(child.pid)
         child.wait()

@@ -2,7 +2,7 @@
 /*
  * Sink: what it takes, refuses, drops and orders. The store is a real one on stdout's kind, whose descriptor is a memory file.
  * Traps tried here: a worker under back-pressure is not a gap; a retired lane may still send; what a fenced lane staged is dropped with it;
- * with an order kept the head is never refused.
+ * with an order kept the head is never refused. ctest: threaded
  */
 #include <fcntl.h>
 #include <poll.h>
