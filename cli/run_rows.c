@@ -139,7 +139,9 @@ const struct df_opt df_run_rows[] = {
 	 .initial = "commit",
 	 .choices = "commit|rotate|never",
 	 .value_name = "WHEN",
-	 .help = "commit|rotate|never: when output is forced to the disk"},
+	 .help = "commit|rotate|never: when output is forced to the disk. A kill loses nothing with any of them. After "
+		 "a power cut, what was written since "
+		 "the last sync is done again; with 'never' the run may be refused instead, with the name of the file"},
 	{.name = "paranoid",
 	 .type = DF_OPT_BOOL,
 	 .offset = RUN(paranoid),
