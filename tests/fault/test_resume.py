@@ -24,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 from flume import SLOW, children_of, coordinator_of, kill, kill_whole, wait_until  # noqa: E402
 from rundir import RunCase  # noqa: E402
 
-N = 1200
+N = 1200  # a multiple of 3, for archives
 SLOWLY = "exec cmd='sleep $(cat nap); cat'"
 
 
@@ -105,7 +105,7 @@ class ResumeCase(RunCase):
         """Killed whole when about a third has been written."""
         before = self.committed()
         child = self.start("run", *args)
-        enough = lambda: self.committed() > before + 50000 or child.poll() is not None
+        enough = lambda: self.committed() > before + 45000 or child.poll() is not None
         self.assertTrue(wait_until(enough, seconds), "no results")
         if child.poll() is not None:
             self.fail("it was over too soon, with %d: %s" % (child.returncode, child.stderr.read().decode()))
@@ -122,7 +122,7 @@ class Matrix(ResumeCase):
             with self.subTest(name):
                 shutil.rmtree(self.dir / "out", ignore_errors=True)
                 self.write(name, data)
-                self.write("nap", "0.1")
+                self.write("nap", "0.06")
                 args = ("--cell-size", "2k", *more, SLOWLY, "-o", "out", name)
                 self.start_and_kill("-j", "2", *args)
                 self.start_and_kill("-j", "3", *args)
