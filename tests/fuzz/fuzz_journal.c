@@ -43,6 +43,11 @@ static void check(const struct df_replay *r)
 		    (a->source == b->source && (b->first < a->first || b->first - a->first < a->n)))
 			abort();
 	}
+	for (size_t i = 1; i < r->n_strike; i++) {
+		const struct df_record_id *a = &r->strike[i - 1].record, *b = &r->strike[i].record;
+		if (a->source > b->source || (a->source == b->source && a->offset >= b->offset))
+			abort();
+	}
 	for (size_t i = 1; i < r->n_source; i++)
 		if (r->source[i - 1].source >= r->source[i].source)
 			abort();
