@@ -67,7 +67,9 @@ uint32_t df_ending_take(struct df_ending *e, uint64_t now_ns)
 	struct signalfd_siginfo info;
 	eventfd_t n = 0;
 	while (read(e->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
-		if (info.ssi_signo != SIGCHLD)
+		if (info.ssi_signo == SIGCHLD)
+			e->child = true;
+		else
 			take(e, &e->own, (int)info.ssi_signo, info.ssi_code, now_ns);
 	/* the guard told its requests apart already: each counts */
 	if (e->life->asked_fd >= 0 && eventfd_read(e->life->asked_fd, &n) == 0)

@@ -33,6 +33,7 @@ struct df_ending {
 	int signal_fd;        /* readable: call df_ending_take */
 	struct df_life *life; /* its asked_fd too, unless it is -1 */
 	struct df_requests own, passed;
+	bool child;             /* a SIGCHLD was read: look for the dead, then clear it */
 	int signal;             /* of the first request */
 	uint64_t limit_boot_ns; /* 0: no limit */
 };

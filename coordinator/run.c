@@ -78,6 +78,9 @@ static void see_whether_to_stop(struct df_run *r, uint64_t now_ns)
 static void take_deaths(struct df_run *r, uint64_t now_ns)
 {
 	struct df_child_exit gone;
+	if (!r->ending.child)
+		return;
+	r->ending.child = false; /* before the dead are looked for: one that dies meanwhile is told of again */
 	while (df_supervisor_reap(r->supervisor, &gone))
 		df_control_on_exit(r->control, gone.lane, gone.exit_code, gone.signal, &gone.blame, now_ns);
 }
@@ -175,8 +178,7 @@ static enum df_err loop(struct df_run *r, struct df_fail *fail)
 			return df_fail(fail, err, "waiting for messages failed: %s", df_err_name(err));
 		uint64_t now = df_clock_mono(&df_clock_real);
 		see_whether_to_stop(r, now);
-		if (w[3].ready) /* SIGCHLD too: it was read before the dead are looked for */
-			take_deaths(r, now);
+		take_deaths(r, now);
 		take_events(r, now);
 		if (df_queue_lost(r->events))
 			return df_fail(fail, DF_ERR_NOMEM, "no memory for an event of the sink");

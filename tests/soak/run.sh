@@ -30,18 +30,18 @@ for name in "$@"; do
 	case $name in
 	million | tiny | durable) python3 tests/soak/$name.py || failed=1 ;;
 	redispatch) DF_KILLS=400 log $name python3 tests/fault/test_redispatch.py ;;
-	poison) DF_DOCS=200000 log $name python3 tests/fault/test_poison.py ;;
+	poison) DF_POISON_DOCS=200000 log $name python3 tests/fault/test_poison.py ;;
 	hang) log $name python3 tests/fault/test_hang.py ;;
 	slow) DF_SLOW_DOCS=100000 log $name python3 tests/fault/test_slow_worker.py ;;
 	cuts)
-		DF_ALL=1 log cuts-store "$tests/test_cuts"
-		DF_ALL=1 log cuts python3 tests/fault/test_cuts.py
+		log cuts-store "$tests/test_cuts"
+		log cuts python3 tests/fault/test_cuts.py
 		;;
 	injected)
-		DF_ALL=1 log injected-io python3 tests/fault/test_injected_io.py
-		DF_ALL=1 log injected-memory python3 tests/fault/test_injected_memory.py
+		DF_SOAK=1 DF_SHIM_DIR=$tests DOCFLUME=$PWD/build/dev/docflume log injected-io python3 tests/fault/test_injected_io.py
+		DF_SOAK=1 DF_SHIM_DIR=$tests DOCFLUME=$PWD/build/dev/docflume log injected-memory python3 tests/fault/test_injected_memory.py
 		;;
-	power) DF_ALL=1 log $name python3 tests/fault/test_power_loss.py ;;
+	power) DF_SOAK=1 DF_SHIM_DIR=$tests DOCFLUME=$PWD/build/dev/docflume log $name python3 tests/fault/test_power_loss.py ;;
 	sim) DF_SIM_SEEDS=10000 log $name "$tests/test_spine" ;;
 	lanes) log $name "$tests/test_lanes" ;;
 	*)

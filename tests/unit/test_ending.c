@@ -64,6 +64,18 @@ static void ask(struct fixture *f, int sig)
 	assert_int_equal(eventfd_write(f->life.asked_fd, 1), 0);
 }
 
+static void test_ending__a_child_that_ends_is_told_of_also_when_nobody_asks(void **state)
+{
+	struct fixture *f = *state;
+	assert_int_equal(df_ending_take(&f->ending, 1), 0);
+	assert_false(f->ending.child);
+	assert_int_equal(raise(SIGCHLD), 0);
+	assert_int_equal(df_ending_take(&f->ending, 2), 0); /* read on the way to something else */
+	assert_true(f->ending.child);
+	assert_int_equal(df_ending_take(&f->ending, 3), 0);
+	assert_true(f->ending.child); /* until the dead were looked for */
+}
+
 static void test_ending__one_signal_to_the_group_is_one_request(void **state)
 {
 	struct fixture *f = *state;
@@ -168,6 +180,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_requests__what_a_process_sends_twice_at_once_is_one),
 		cmocka_unit_test(test_requests__a_key_that_is_pressed_twice_is_two),
+		cmocka_unit_test_setup_teardown(test_ending__a_child_that_ends_is_told_of_also_when_nobody_asks, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(test_ending__one_signal_to_the_group_is_one_request, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_ending__two_to_the_guard_alone_are_two, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_ending__a_way_that_comes_late_adds_nothing, set_up, tear_down),
