@@ -5,9 +5,12 @@ import json
 import os
 import pathlib
 import random
-import signal
 import subprocess
+import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+from flume import children_of, coordinator_of, kill  # noqa: E402,F401
 
 BIN = os.environ.get("DOCFLUME", "build/release/docflume")
 WORK = pathlib.Path(os.environ.get("DF_SOAK_DIR", "build/soak")).resolve()
@@ -31,40 +34,11 @@ def corpus(name, n, words):
     return path
 
 
-def processes():
-    """{pid: (parent, [argv])} of everything alive."""
-    found = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            stat = pathlib.Path("/proc", entry, "stat").read_text()
-            argv = pathlib.Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        rest = stat[stat.rindex(")") + 2:].split()
-        if rest[0] != "Z":
-            found[int(entry)] = (int(rest[1]), [a.decode(errors="replace") for a in argv])
-    return found
-
-
 def family(guard):
-    """(coordinator or None, [workers], [readers]) below a guard."""
-    alive = processes()
-    kids = [p for p, (parent, argv) in alive.items() if parent == guard and "run" in argv[1:2]]
-    if not kids:
-        return None, [], []
-    own = {p: argv for p, (parent, argv) in alive.items() if parent == kids[0]}
-    return (kids[0], [p for p, argv in own.items() if argv[1:2] == ["worker"]],
-            [p for p, argv in own.items() if argv[1:2] == ["reader"]])
-
-
-def kill(pid, sig=signal.SIGKILL):
-    try:
-        os.kill(pid, sig)
-        return True
-    except ProcessLookupError:
-        return False
+    """(coordinator or None, [workers], [readers]) of the run whose guard is `guard`."""
+    below = children_of(guard)
+    return (coordinator_of(guard), [p for p, role in below.items() if role == "worker"],
+            [p for p, role in below.items() if role == "reader"])
 
 
 def start(*args, **more):
