@@ -332,6 +332,8 @@ void df_spawner_lost(struct df_spawner *s)
 	int status = 0, sig = SIGKILL;
 	for (int ms = 0; ms < LEAVE_MS && waitpid(s->pid, &status, WNOHANG) == 0; ms++)
 		(void)poll(NULL, 0, 1);
+	if (WIFEXITED(status) && WEXITSTATUS(status))
+		_exit(WEXITSTATUS(status)); /* a sanitizer turns a signal into one */
 	if (WIFSIGNALED(status))
 		sig = WTERMSIG(status);
 	(void)signal(sig, SIG_DFL);

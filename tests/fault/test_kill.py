@@ -187,7 +187,9 @@ class Poison(Case):
         self.assertEqual({r["id"] for r in rejects if "id" in r} or {"d000017", "d000150"}, {"d000017", "d000150"})
         self.assertEqual(len(rejects), 2)
         for r in rejects:
-            self.assertIn("ended 3 workers by signal 11 (Segmentation fault) in stage 'exec'", r["docflume"]["error"])
+            how = "by signal 11 (Segmentation fault)" if SLOW == 1 else "with exit code"  # as a sanitizer ends
+            self.assertIn("ended 3 workers " + how, r["docflume"]["error"])
+            self.assertIn("in stage 'exec'", r["docflume"]["error"])
 
     def test_a_strangers_sigkill_never_condemns_a_record(self):
         self.write("a.jsonl", jsonl(40))
