@@ -66,7 +66,7 @@ def main():
     r = ratio(lambda when: embed(texts, when))
     night.figure("durable", "embed: %.3f x of --fsync never" % r, ">= 0.95 x", r >= 0.95)
     rate = disk_rate() / 2
-    large = night.corpus("large", 3_000_000, 40)
+    large = night.corpus("large", 2_000_000, 40)
     r = ratio(lambda when: fed(large, when, rate))
     night.figure("durable", "clean fed at %.2f GB/s, half of the disk's sync rate: %.3f x of --fsync never" % (rate / 1e9, r),
                  ">= 0.9 x", r >= 0.9)
