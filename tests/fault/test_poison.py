@@ -64,7 +64,8 @@ class Poison(Case):
         self.assertEqual(len(rows), N - len(marked), "lost")
         self.assertFalse(set(rows) & set(marked))
         for i, reason in quarantined.items():
-            self.assertIn(KINDS[marked[i]], reason["error"])
+            if SLOW == 1 or "with exit code" not in reason["error"] or marked[i] == "HANG-ME":
+                self.assertIn(KINDS[marked[i]], reason["error"])  # a sanitizer makes an exit of a signal
             self.assertIn("in stage 'exec'", reason["error"])
             self.assertEqual((reason["stage"], reason["attempts"]), ("exec", 3))
             self.assertEqual(reason["class"], "timeout" if marked[i] == "HANG-ME" else "child")
