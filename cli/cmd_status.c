@@ -48,7 +48,7 @@ static int code_of(const struct df_view *v)
 	if (v->live)
 		return DF_EXIT_OK;
 	if (df_str_is(df_str_from(state), "finished"))
-		return df_view_count(v, "rejected") ? DF_EXIT_REJECTS : DF_EXIT_OK;
+		return df_replay_count(&v->journal, "rejected") ? DF_EXIT_REJECTS : DF_EXIT_OK;
 	return df_str_is(df_str_from(state), "failed") ? DF_EXIT_FATAL : DF_EXIT_STOPPED;
 }
 

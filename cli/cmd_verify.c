@@ -3,7 +3,6 @@
 #include "cli/commands.h"
 
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -12,11 +11,11 @@
 #include "cli/verify_lines.h"
 #include "cli/verify_rows.h"
 #include "coordinator/progress.h"
+#include "coordinator/retry.h"
 #include "coordinator/verify.h"
 
 #define TEXT_BYTES ((size_t)64 << 20)
 #define PATH_BYTES 4096
-#define GENERATIONS_MAX 1000
 
 struct verify_options {
 	bool json, quick, help;
@@ -158,12 +157,10 @@ static int verify_one(const char *path, const struct verify_options *o, struct d
 static int verify_generations(const char *path, const struct verify_options *o, struct df_buf *out)
 {
 	char inner[PATH_BYTES];
-	struct stat st;
 	int code = DF_EXIT_OK;
-	for (int i = 1; i <= GENERATIONS_MAX; i++) {
-		if (snprintf(inner, sizeof(inner), "%s/retry-%d", path, i) >= (int)sizeof(inner) ||
-		    lstat(inner, &st) != 0 || !S_ISDIR(st.st_mode))
-			break;
+	uint32_t n = df_retry_generations(path);
+	for (uint32_t i = 1; i <= n; i++) {
+		(void)snprintf(inner, sizeof(inner), "%s/retry-%u", path, i);
 		if (o->json && i > 1)
 			(void)df_buf_addc(out, ',');
 		size_t before = out->n;

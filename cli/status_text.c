@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "coordinator/progress.h"
+#include "proto/strike.h"
 
 #define REASONS_MAX 20
 #define STRIKES_SHOWN 20
@@ -68,28 +69,6 @@ static size_t reasons(const struct df_view *v, const char *prefix, struct reason
 	return n;
 }
 
-static const char *cause_word(const struct df_strike *s, char *z, size_t n)
-{
-	switch (s->cause) {
-	case DF_CAUSE_SIGNAL:
-		(void)snprintf(z, n, "signal %u (%s)", s->detail, strsignal((int)s->detail));
-		break;
-	case DF_CAUSE_EXIT:
-		(void)snprintf(z, n, "exit code %u", s->detail);
-		break;
-	case DF_CAUSE_DEADLINE:
-		(void)snprintf(z, n, "the deadline of %.1f s", (double)s->detail / 1000);
-		break;
-	case DF_CAUSE_MEMORY:
-		(void)snprintf(z, n, "the memory limit");
-		break;
-	default:
-		(void)snprintf(z, n, "a kill from outside");
-		break;
-	}
-	return z;
-}
-
 /* ------------------------------------------------------------------ for people */
 
 static void add_head(const struct df_view *v, struct df_buf *b)
@@ -122,8 +101,7 @@ static void add_head(const struct df_view *v, struct df_buf *b)
 		(void)df_buf_addc(b, '\n');
 	}
 	if (v->generations)
-		(void)df_buf_addf(b, "retries  %llu, the last in retry-%llu\n", (unsigned long long)v->generations,
-				  (unsigned long long)v->generations);
+		(void)df_buf_addf(b, "retries  %u, the last in retry-%u\n", v->generations, v->generations);
 }
 
 static void add_reasons(const struct df_view *v, const char *prefix, const char *word, struct df_buf *b)
@@ -144,10 +122,12 @@ static void add_counts(const struct df_view *v, struct df_buf *b)
 {
 	char in[32], out[32], filtered[32], rejected[32], rows[32], bytes[32];
 	(void)df_buf_addf(b, "durable  %s documents in = %s out + %s filtered + %s rejected; %s rows; %s read",
-			  count(df_view_count(v, "in"), in), count(df_view_count(v, "out"), out),
-			  count(df_view_count(v, "filtered"), filtered), count(df_view_count(v, "rejected"), rejected),
-			  count(df_view_count(v, "rows"), rows),
-			  df_human_bytes((double)df_view_count(v, "bytes_in"), bytes));
+			  count(df_replay_count(&v->journal, "in"), in),
+			  count(df_replay_count(&v->journal, "out"), out),
+			  count(df_replay_count(&v->journal, "filtered"), filtered),
+			  count(df_replay_count(&v->journal, "rejected"), rejected),
+			  count(df_replay_count(&v->journal, "rows"), rows),
+			  df_human_bytes((double)df_replay_count(&v->journal, "bytes_in"), bytes));
 	if (v->has_run_json && v->run.source_bytes)
 		(void)df_buf_addf(b, " (inputs: %s in %llu files)", df_human_bytes((double)v->run.source_bytes, in),
 				  (unsigned long long)v->run.n_source);
@@ -211,13 +191,13 @@ static void add_news(const struct df_view *v, struct df_buf *b)
 
 static void add_trouble(const struct df_view *v, struct df_buf *b)
 {
-	char z[96];
+	char z[256];
 	size_t shown = 0;
 	for (size_t i = 0; i < v->journal.n_strike && shown < STRIKES_SHOWN; i++, shown++) {
 		const struct df_strike *s = &v->journal.strike[i];
-		(void)df_buf_addf(b, "%sbyte %llu of input %u: %u of %d, the last by %s", i ? "         " : "strikes  ",
-				  (unsigned long long)s->record.offset, s->record.source, s->n, DF_STRIKES_MAX,
-				  cause_word(s, z, sizeof(z)));
+		df_strike_words(s, DF_STR(""), z, sizeof(z));
+		(void)df_buf_addf(b, "%s%u of %d for byte %llu of input %u: it %s", i ? "         " : "strikes  ", s->n,
+				  DF_STRIKES_MAX, (unsigned long long)s->record.offset, s->record.source, z);
 		(void)df_buf_addz(b, s->n >= DF_STRIKES_MAX ? "; rejected\n" : "\n");
 	}
 	if (shown < v->journal.n_strike)
@@ -313,12 +293,11 @@ void df_status_add_json(const struct df_view *v, struct df_buf *b)
 	(void)df_json_add_string(b, v->run.pipeline);
 	(void)df_buf_addz(b, ",\"error\":");
 	(void)df_json_add_string(b, v->live ? DF_STR("") : v->run.error);
-	(void)df_buf_addf(b, ",\"inputs\":%llu,\"input_bytes\":%llu,\"generations\":%llu,\"counts\":{",
-			  (unsigned long long)v->run.n_source, (unsigned long long)v->run.source_bytes,
-			  (unsigned long long)v->generations);
+	(void)df_buf_addf(b, ",\"inputs\":%llu,\"input_bytes\":%llu,\"generations\":%u,\"counts\":{",
+			  (unsigned long long)v->run.n_source, (unsigned long long)v->run.source_bytes, v->generations);
 	for (size_t i = 0; i < sizeof(name) / sizeof(name[0]); i++)
 		(void)df_buf_addf(b, "%s\"%s\":%llu", i ? "," : "", name[i],
-				  (unsigned long long)df_view_count(v, name[i]));
+				  (unsigned long long)df_replay_count(&v->journal, name[i]));
 	(void)df_buf_addc(b, '}');
 	json_reasons(v, "filtered", "filtered:", b);
 	json_reasons(v, "rejected", "rejected:", b);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -217,6 +218,18 @@ static const char *count(const struct df_map *totals, const char *name, char z[3
 {
 	const uint64_t *v = totals ? df_map_get(totals, df_str_from(name)) : NULL;
 	return df_human_count(v ? *v : 0, z);
+}
+
+uint32_t df_retry_generations(const char *dir)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	uint32_t n = 0;
+	while (n < DF_RETRY_GENERATIONS_MAX &&
+	       snprintf(path, sizeof(path), "%s/retry-%" PRIu32, dir, n + 1) < (int)sizeof(path) &&
+	       lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+		n++;
+	return n;
 }
 
 void df_retry_tell(const struct df_run_options *o, const struct df_map *totals)

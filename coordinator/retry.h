@@ -28,6 +28,9 @@ enum df_err df_retry_plan(const struct df_run_options *options, struct df_arena 
 			  struct df_run_options *ret_options, struct df_retry *ret_retry,
 			  struct df_fail *fail) DF_MUST_CHECK;
 
+/* How many generations DIR has: retry-1 .. retry-N without a gap, as folders. */
+uint32_t df_retry_generations(const char *dir);
+
 /* The closing line of a run that tries again: "12 retried = 10 out + 0 filtered + 2 rejected again". `totals` as the sink has them. */
 void df_retry_tell(const struct df_run_options *options, const struct df_map *totals);
 

@@ -50,14 +50,6 @@ void df_verify_say(struct df_verify_job *job, enum df_verify_group group, const 
 	job->no_memory |= !job->v->summary[group];
 }
 
-uint64_t df_verify_count(const struct df_verify_job *job, const char *name)
-{
-	for (size_t i = 0; i < job->journal.n_counter; i++)
-		if (df_str_is(job->journal.counter[i].name, name))
-			return job->journal.counter[i].value;
-	return 0;
-}
-
 /* --- the journal --- */
 
 /* False: it cannot be read, and nothing else can be judged. */
@@ -214,17 +206,20 @@ static void must_equal(struct df_verify_job *job, const char *what, uint64_t a, 
 
 static void judge_counts(struct df_verify_job *job)
 {
-	uint64_t in = df_verify_count(job, "in"), out = df_verify_count(job, "out");
-	uint64_t filtered = df_verify_count(job, "filtered"), rejected = df_verify_count(job, "rejected");
+	uint64_t in = df_replay_count(&job->journal, "in"), out = df_replay_count(&job->journal, "out");
+	uint64_t filtered = df_replay_count(&job->journal, "filtered"),
+		 rejected = df_replay_count(&job->journal, "rejected");
 	uint32_t want = job->journal.header.want;
 	must_equal(job, "documents in", in, "out + filtered + rejected is", out + filtered + rejected);
 	must_equal(job, "filtered documents", filtered, "their reasons add up to", sum_of(job, "filtered:"));
 	must_equal(job, "rejected documents", rejected, "their classes add up to", sum_of(job, "rejected:"));
 	must_equal(job, "rejected documents", rejected, "rows of rejects are", rows_of(job, DF_OUTPUT_REJECTS));
 	if (want & 1U << DF_OUTPUT_JSONL)
-		must_equal(job, "rows", df_verify_count(job, "rows"), "the parts have", rows_of(job, DF_OUTPUT_JSONL));
+		must_equal(job, "rows", df_replay_count(&job->journal, "rows"), "the parts have",
+			   rows_of(job, DF_OUTPUT_JSONL));
 	else if (want & 1U << DF_OUTPUT_NPY)
-		must_equal(job, "rows", df_verify_count(job, "rows"), "the parts have", rows_of(job, DF_OUTPUT_NPY));
+		must_equal(job, "rows", df_replay_count(&job->journal, "rows"), "the parts have",
+			   rows_of(job, DF_OUTPUT_NPY));
 	df_verify_say(job, DF_VERIFY_COUNTS, "%llu documents in = %llu out + %llu filtered + %llu rejected",
 		      (unsigned long long)in, (unsigned long long)out, (unsigned long long)filtered,
 		      (unsigned long long)rejected);

@@ -41,8 +41,6 @@ void df_verify_wrong(struct df_verify_job *job, enum df_verify_group group, cons
 	__attribute__((format(printf, 3, 4)));
 void df_verify_say(struct df_verify_job *job, enum df_verify_group group, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* A counter of the journal; 0 when it is not there. */
-uint64_t df_verify_count(const struct df_verify_job *job, const char *name);
 
 enum df_err df_verify_parts(struct df_verify_job *job, struct df_fail *fail) DF_MUST_CHECK;
 void df_verify_json(struct df_verify_job *job);

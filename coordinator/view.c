@@ -8,13 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "coordinator/retry.h"
 #include "coordinator/status.h"
 
 #define ARENA_BYTES ((size_t)64 << 20)
-#define GENERATIONS_MAX 1000
 
 /* The lock's holder keeps it as long as it lives; asking for a shared one tells, and gives it back at once. */
 static bool is_live(int dir_fd)
@@ -59,18 +58,6 @@ static void read_news(struct df_view *v)
 	v->news = mine ? root : NULL;
 }
 
-static void count_generations(struct df_view *v)
-{
-	char name[32];
-	struct stat st;
-	for (int i = 1; i <= GENERATIONS_MAX; i++) {
-		(void)snprintf(name, sizeof(name), "retry-%d", i);
-		if (fstatat(v->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode))
-			return;
-		v->generations++;
-	}
-}
-
 static enum df_err look(struct df_view *v, struct df_fail *fail)
 {
 	v->live = is_live(v->dir_fd);
@@ -83,7 +70,7 @@ static enum df_err look(struct df_view *v, struct df_fail *fail)
 		return df_fail(fail, DF_ERR_NOT_FOUND,
 			       "'%s' is not a run directory: it has neither run.json nor a journal", v->path);
 	read_news(v);
-	count_generations(v);
+	v->generations = df_retry_generations(v->path);
 	return DF_OK;
 }
 
@@ -123,12 +110,4 @@ const char *df_view_state(const struct df_view *v)
 		if (i > 0 && df_str_is(v->run.state, ended[i]))
 			return ended[i];
 	return "dead";
-}
-
-uint64_t df_view_count(const struct df_view *v, const char *name)
-{
-	for (size_t i = 0; i < v->journal.n_counter; i++)
-		if (df_str_is(v->journal.counter[i].name, name))
-			return v->journal.counter[i].value;
-	return 0;
 }

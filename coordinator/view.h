@@ -23,7 +23,7 @@ struct df_view {
 	struct df_replay journal;
 	const struct df_json *news; /* of status.json; NULL: none that could be read, or the run does not live */
 	struct df_str news_text;
-	uint64_t generations; /* DIR/retry-1 .. retry-N */
+	uint32_t generations; /* DIR/retry-1 .. retry-N */
 	struct df_arena arena;
 };
 
@@ -32,7 +32,5 @@ void df_view_close(struct df_view *v); /* accepts a zeroed one */
 
 /* "running", "dead" (it says that it runs, but nobody does), "finished", "stopped", "failed", "starting". */
 const char *df_view_state(const struct df_view *v);
-/* A journal's counter by its name; 0 when it is not there. */
-uint64_t df_view_count(const struct df_view *v, const char *name);
 
 #endif

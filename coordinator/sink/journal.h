@@ -162,6 +162,8 @@ struct df_replay {
 
 void df_replay_init(struct df_replay *r);
 void df_replay_release(struct df_replay *r);
+/* A counter by its name; 0 when it is not there. */
+uint64_t df_replay_count(const struct df_replay *r, const char *name);
 /* Reads the whole file. DF_ERR_CORRUPT names the offset; DF_ERR_VERSION; a file without one good record gives has_header = false. */
 enum df_err df_journal_replay(const struct df_io *io, int fd, struct df_replay *r, struct df_fail *fail) DF_MUST_CHECK;
 /* One record's payload. DF_ERR_CORRUPT without a place. For the replay and its tests. */

@@ -130,6 +130,14 @@ void df_replay_release(struct df_replay *r)
 	*r = (struct df_replay){0};
 }
 
+uint64_t df_replay_count(const struct df_replay *r, const char *name)
+{
+	for (size_t i = 0; i < r->n_counter; i++)
+		if (df_str_is(r->counter[i].name, name))
+			return r->counter[i].value;
+	return 0;
+}
+
 /* --- records --- */
 
 static enum df_err keep_string(struct df_replay *r, struct df_str s, struct df_str *ret_copy)

@@ -121,6 +121,25 @@ class Lab:
     def scenario(self, name, *args, **more):
         return Scenario(self, name, list(args), self.inputs, **more)
 
+    def calls_of(self, scenario, kind):
+        """What each role calls in a run without faults, as the shim of that kind ("io", "alloc") counts it."""
+        calls = []
+        for role in ROLES:
+            home = self.home()
+            scenario.fresh(home)
+            shim = Shim(home, kind, role=role, log=True)
+            result = run(scenario, home, shim)
+            assert result.code == 3, result.err
+            calls += shim.calls()
+            shutil.rmtree(home)
+        return calls
+
+    def resume(self):
+        """A run that begins half done."""
+        again = self.scenario("resume", *SHAPE, "-k", CHUNKS, ordered=True).reference()
+        again.template = half_done(self, again)
+        return again
+
 
 CHUNKS = "strip | clean min_chars=400 | chunk chars=60 overlap=10"
 SHAPE = ("--cell-size", "8k", "--part-size", "64k")

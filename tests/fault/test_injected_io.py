@@ -46,22 +46,7 @@ class InjectedIo(unittest.TestCase):
         ]
         for s in cls.scenarios:
             s.reference()
-        again = lab.scenario("resume", *SHAPE, "-k", CHUNKS, ordered=True).reference()
-        again.template = inject.half_done(lab, again)
-        cls.scenarios.append(again)
-
-    def calls_of(self, scenario):
-        """What each role calls in a run without faults."""
-        calls = []
-        for role in inject.ROLES:
-            home = self.lab.home()
-            scenario.fresh(home)
-            shim = Shim(home, "io", role=role, log=True)
-            result = run(scenario, home, shim)
-            self.assertEqual(result.code, 3, result.err)
-            calls += shim.calls()
-            shutil.rmtree(home)
-        return calls
+        cls.scenarios.append(lab.resume())
 
     def begin(self, fault):
         home = self.lab.home()
@@ -136,7 +121,7 @@ class InjectedIo(unittest.TestCase):
     def test_each_call_fails_in_turn_and_nothing_is_lost(self):
         faults = []
         for s in self.scenarios:
-            calls = self.calls_of(s)
+            calls = self.lab.calls_of(s, "io")
             self.assertGreater(len(calls), 10, "the shim sees little")
             for call in calls:
                 faults += [Fault(s, call.role, call.number, e, more, call) for e in FAULTS if applies(e, call)
@@ -150,7 +135,7 @@ class InjectedIo(unittest.TestCase):
     def test_an_interrupted_or_short_call_is_not_noticed(self):
         faults = []
         for s in self.scenarios:
-            for call in self.calls_of(s):
+            for call in self.lab.calls_of(s, "io"):
                 faults += [Fault(s, call.role, call.number, e, False, call) for e in HARMLESS if applies(e, call)]
         order = self.chosen(faults, SECONDS)
         outcomes, failures, _ = sweep(self.harmless, [Named(f) for f in order], SECONDS / 2, "calls interrupted or cut short (of %d)" % len(order))

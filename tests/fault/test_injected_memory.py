@@ -34,21 +34,7 @@ class InjectedMemory(unittest.TestCase):
         ]
         for s in cls.scenarios:
             s.reference()
-        again = lab.scenario("resume", *SHAPE, "-k", CHUNKS, ordered=True).reference()
-        again.template = inject.half_done(lab, again)
-        cls.scenarios.append(again)
-
-    def calls_of(self, scenario):
-        calls = []
-        for role in inject.ROLES:
-            home = self.lab.home()
-            scenario.fresh(home)
-            shim = Shim(home, "alloc", role=role, log=True)
-            result = run(scenario, home, shim)
-            self.assertEqual(result.code, 3, result.err)
-            calls += shim.calls()
-            shutil.rmtree(home)
-        return calls
+        cls.scenarios.append(lab.resume())
 
     def check(self, fault):
         home = self.lab.home()
@@ -101,7 +87,7 @@ class InjectedMemory(unittest.TestCase):
     def test_each_allocation_fails_in_turn_and_nothing_is_lost(self):
         faults = []
         for s in self.scenarios:
-            faults += [Fault(s, call.role, call.number, call) for call in self.calls_of(s)]
+            faults += [Fault(s, call.role, call.number, call) for call in self.lab.calls_of(s, "alloc")]
         order, ways = self.chosen(faults)
         self.assertGreater(ways, 100, "the shim sees little")
         by_role = collections.Counter(f.role for f in faults)
