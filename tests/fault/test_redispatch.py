@@ -22,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 from flume import SLOW, Case, children_of, jsonl, kill, wait_until  # noqa: E402
 
 KILLS = int(os.environ.get("DF_KILLS", 40 if SLOW == 1 else 10))
+FILES = 10 * (10 + KILLS)  # links to one file: much more than there will be time for, on a fast machine, too
 JOBS = 4
 PIPELINE = " | ".join(["normalize", "lower", "count"] * 12)
 BETWEEN = 0.2 * SLOW  # a successor has begun by then, and has its leases
@@ -41,10 +42,10 @@ def percentile(values, part):
 class Redispatch(Case):
     def start_run(self, log):
         self.write("0.jsonl", jsonl(20000 // SLOW, words=200))
-        for i in range(1, 10 + KILLS):  # much more than there will be time for
+        for i in range(1, FILES):
             os.link(self.dir / "0.jsonl", self.dir / ("%d.jsonl" % i))
         child = self.start("run", PIPELINE, "-v", "--log-format", "json", "--bar", "never", "-j", JOBS, "-o", "out",
-                           *("%d.jsonl" % i for i in range(10 + KILLS)), stderr=log)
+                           *("%d.jsonl" % i for i in range(FILES)), stderr=log)
         self.assertTrue(wait_until(lambda: len(children_of(child.pid)) == JOBS))
         time.sleep(1.0 * SLOW)  # what work costs is known, and leases are of their full size
         return child
