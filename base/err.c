@@ -40,6 +40,7 @@ static const struct row rows[DF_N_ERR] = {
 	[DF_ERR_VERSION] = {"version", DF_CLASS_PERMANENT},
 	[DF_ERR_UNSUPPORTED] = {"unsupported", DF_CLASS_PERMANENT},
 	[DF_ERR_CHILD] = {"child", DF_CLASS_PERMANENT},
+	[DF_ERR_QUOTA] = {"quota", DF_CLASS_PERMANENT},
 	[DF_ERR_BUG] = {"bug", DF_CLASS_BUG},
 };
 

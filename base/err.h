@@ -42,6 +42,7 @@ enum df_err {
 	DF_ERR_VERSION, /* a format version this build does not read */
 	DF_ERR_UNSUPPORTED,
 	DF_ERR_CHILD, /* a child process failed */
+	DF_ERR_QUOTA, /* a budget or a limit of the day is used up */
 	DF_ERR_BUG,   /* cannot happen; a defect of docflume */
 	DF_N_ERR
 };

@@ -20,6 +20,8 @@ df_package(xxhash libxxhash)
 df_package(fyaml libfyaml)
 df_package(nettle nettle)
 df_package(curl libcurl)
+df_package(sqlite3 sqlite3)
+df_package(pcre2 libpcre2-8)
 
 # OpenBLAS: the serial build where it is installed (docflume's parallelism is its processes), else whatever the system has.
 set(DF_BLAS_NAMES openblas)

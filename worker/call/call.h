@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * call: one ask of a model until it has its answer: cache, limits, money, sending, retries, fall-backs, trace. The engine lives on
+ * the network thread (worker/net/http.h), without locks; other threads hand calls in and wait.
+ *
+ * A call's life: cache look-up -> breaker of the host -> slot (calls in flight) -> reservation (a timer until its time) -> money -> send -> answer ->
+ * settle -> done, or back-off and again. What may be tried again is decided by the answer's class (provider/ask.h):
+ *   RETRY       full jitter: a random time below base * 2^n, at most cap, never sooner than the answer's retry_after; `attempts` in all. A quota of retries
+ *               for the whole worker, as the AWS SDKs have (500; a retry costs 5, after a time-out 10; an answer at first try gives 1 back):
+ *               when it is empty the call waits for the cap and goes on; it never fails for that. 408, 409, 425: once.
+ *   RATE        the shared clock is moved (df_limit_push) and the call waits for its new reservation; costs no attempt, up to 20 of them.
+ *   QUOTA       this model is over for the run: fall-back, else the run ends (DF_ERR_QUOTA).
+ *   BAD_INPUT   a batch is cut in two until the culprit stands alone; that input alone has an error.
+ *   BAD_ANSWER  as RETRY.   AUTH, NOT_FOUND: fall-back, else an error of the run (DF_ERR_USAGE), not of a document.
+ * Breaker per host: after 10 failures in a row that the host is to blame for (resets, time-outs, 5xx), nothing is sent for 1 s, doubling to 30 s; then one
+ * probe. Calls wait meanwhile, or go to a fall-back. Hedge: a second request beside one that is silent for hedge_ms, within the same limits and money;
+ * the first answer wins, the other is cancelled. Identical asks in flight share one call when there is a cache.
+ */
+#ifndef DF_WORKER_CALL_CALL_H
+#define DF_WORKER_CALL_CALL_H
+
+#include "proto/purse.h"
+#include "worker/net/http.h"
+#include "worker/provider/provider.h"
+
+struct df_caller; /* the engine of one worker */
+struct df_route;  /* one model with all that is needed to ask it */
+struct df_cache;
+struct df_trace;
+struct df_turn;
+
+struct df_retry_options {
+	uint64_t base_ms, cap_ms; /* 250, 8000 */
+	uint32_t attempts;        /* 5 */
+	uint64_t cool_down_ms;    /* a model that failed for good is left alone for so long, 30000 */
+	uint64_t hedge_ms;        /* 0: never */
+	struct df_http_timeouts timeout;
+};
+extern const struct df_retry_options df_retry_defaults;
+
+struct df_caller_config {
+	struct df_http *http; /* not owned, like all of these */
+	const struct df_models *models;
+	struct df_cache *cache;         /* NULL: none */
+	struct df_purse *purse;         /* NULL: money is not counted */
+	struct df_trace *trace;         /* NULL: none */
+	const char *limits_dir;         /* NULL: the default */
+	uint64_t (*random)(void *self); /* 64 bits; NULL: the kernel's */
+	void *self;
+};
+
+enum df_err df_caller_create(const struct df_caller_config *config, struct df_caller **ret_caller,
+			     struct df_fail *fail) DF_MUST_CHECK;
+/* No call may be out. Accepts NULL. */
+void df_caller_destroy(struct df_caller **caller);
+
+/* How a stage wants a model to be asked; empty and 0: as the table of models and the environment say. */
+struct df_route_options {
+	struct df_str model;    /* "gpt-4o-mini", "openai/any", ... */
+	struct df_str base_url; /* for this route alone */
+	struct df_str key_env;  /* the variable that holds its key */
+	uint64_t rpm, tpm, rpd, tpd;
+	uint32_t concurrency;
+};
+
+/* Provider, endpoint (key from its variable, or from the file that VARIABLE_FILE names, which must be 0600), model, limit record. Done before the first byte of
+ * input, since files are opened. DF_ERR_NOT_FOUND: unknown model, with the known ones; DF_ERR_USAGE: no key, or a price that a budget needs is unknown. */
+enum df_err df_route_open(struct df_caller *c, const struct df_route_options *options, struct df_route **ret_route,
+			  struct df_fail *fail) DF_MUST_CHECK;
+void df_route_close(struct df_route **route);
+const struct df_provider *df_route_provider(const struct df_route *r);
+const struct df_model_info *df_route_model(const struct df_route *r);
+
+/* One ask. Set the first part; zero the rest. It and its strings outlive on_done. */
+struct df_call {
+	struct df_ask ask;             /* .model is set by the engine for each route tried */
+	struct df_route *const *route; /* the first, then fall-backs */
+	size_t n_route;
+	const struct df_retry_options *retry; /* NULL: the defaults */
+	struct df_str doc_id, stage;          /* for the trace */
+	struct df_arena *arena;               /* of the answer; nobody else uses it until on_done */
+	bool no_cache;
+	/* A stream's text as it comes; on the network thread. NULL: none is asked for. Text of an attempt that failed cannot be taken back, so a call that has
+	 * passed text on is not tried again. */
+	void (*on_text)(void *self, struct df_str text);
+	/* Once, on the network thread. */
+	void (*on_done)(struct df_call *call);
+	void *self;
+	/* --- the outcome --- */
+	enum df_err
+		err; /* DF_OK; DF_ERR_QUOTA (budget, daily limit, no money there: the run stops, exit 4); DF_ERR_USAGE (AUTH, NOT_FOUND: the run ends, 1);
+				  * anything else: this document's reject */
+	char message[512];       /* with err: one line, no secret */
+	struct df_answer answer; /* chat: text, finish; embed: vectors of all inputs, row i for input i */
+	enum df_err *input_err;  /* embed: one per input, NULL when all are well; rows of failed inputs are zero */
+	double usd;              /* that this call cost, all attempts */
+	uint32_t attempts;
+	bool cached; /* nothing was sent */
+	void *own;   /* the engine's */
+};
+
+/* From any thread; on_done comes later, always. */
+enum df_err df_caller_submit(struct df_caller *c, struct df_call *call) DF_MUST_CHECK;
+/* Submit all, leave the turn (worker/turn.h; NULL: there is none), wait until all are done, take the turn again. on_done of them is used. */
+enum df_err df_caller_run(struct df_caller *c, struct df_call *call, size_t n, struct df_turn *turn) DF_MUST_CHECK;
+
+/* Nothing new is sent; calls that wait end with DF_ERR_INTERRUPTED, those in flight are cancelled after grace_ns. From any thread. */
+void df_caller_stop(struct df_caller *c, uint64_t grace_ns);
+
+struct df_caller_stats {
+	uint64_t calls, requests, retries, rate_answers, cache_hits, failed, tokens_in, tokens_out;
+	uint64_t in_flight, waiting;
+	double usd;
+};
+struct df_caller_stats df_caller_stats(const struct df_caller *c); /* from any thread */
+
+#endif

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * http: thousands of HTTP requests at once on one thread: libcurl's multi interface on epoll.
+ *
+ * df_http_open starts the network thread. Everything that belongs to it (timers, posted functions, callbacks of requests) runs there,
+ * one after the other, so what is built on it (call.h) needs no locks. Other threads only df_http_post.
+ *
+ * Success means that the whole body is here: a body shorter than its Content-Length, a chunked body without its end, a reset, or a
+ * reply cut inside its headers (libcurl answers CURLE_OK with status 200 and 0 bytes then) is DF_ERR_CLOSED. A body that ends by
+ * close alone cannot be proved whole here (`close_ended`): who parses it decides (complete JSON, or the end event).
+ *
+ * TLS is always verified. Header lines marked secret never reach a log or a message.
+ */
+#ifndef DF_WORKER_NET_HTTP_H
+#define DF_WORKER_NET_HTTP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/str.h"
+
+struct df_http;
+
+struct df_http_config {
+	long max_connections;          /* in all; 0: DF_HTTP_CONNECTIONS */
+	const char *ca_file, *ca_path; /* NULL: SSL_CERT_FILE, CURL_CA_BUNDLE, SSL_CERT_DIR, then the system's */
+	/* proxies: the usual variables (https_proxy, no_proxy, ...), as libcurl reads them */
+};
+
+struct df_http_header {
+	const char *name;
+	struct df_str value;
+	bool secret;
+};
+
+struct df_http_timeouts { /* ms; 0: none */
+	uint64_t connect, first_byte, idle, total;
+};
+
+enum df_http_phase { DF_HTTP_CONNECT, DF_HTTP_FIRST_BYTE, DF_HTTP_BODY, DF_HTTP_DONE };
+
+struct df_http_response {
+	enum df_err
+		err; /* OK, TIMEOUT, CLOSED, IO (resolve, connect, TLS), LIMIT (body too long), INTERRUPTED (cancelled) */
+	char message[256];        /* with an error, for people; holds no secret */
+	enum df_http_phase phase; /* how far it came */
+	long status;              /* 0: none came */
+	struct df_str body;       /* whole and decoded; of a streamed one: empty */
+	bool close_ended;
+	uint64_t connect_ns, first_byte_ns, total_ns; /* since it was handed to libcurl */
+	uint64_t bytes_up, bytes_down;
+	bool reused; /* an open connection served */
+	/* Value of a header, by its name in lower case; the last one when it came often. p NULL: none. */
+	struct df_str (*header)(const struct df_http_response *r, const char *name);
+	const void *own;
+};
+
+struct df_http_request {
+	const char *method; /* "POST", "GET" */
+	const char *url;
+	const struct df_http_header *header;
+	size_t n_header;
+	struct df_str body; /* empty: none. Everything above is copied by df_http_send */
+	struct df_http_timeouts timeout;
+	uint64_t body_max; /* bytes of an answer, after decoding; more is DF_ERR_LIMIT. 0: DF_HTTP_BODY_MAX */
+	/* Streamed: bytes as they come; false ends the request (INTERRUPTED). NULL: the whole body is kept for on_done. Called for status 2xx
+	 * only; other bodies are kept. */
+	bool (*on_data)(void *self, const char *p, size_t n);
+	/* Exactly once for each request that was sent; the response is valid during the call. It may send others. */
+	void (*on_done)(void *self, const struct df_http_response *response);
+	void *self;
+};
+
+enum df_err df_http_open(const struct df_http_config *config, struct df_http **ret_http,
+			 struct df_fail *fail) DF_MUST_CHECK;
+/* Cancels what is in flight (each on_done is called), joins the thread. Accepts NULL. */
+void df_http_close(struct df_http **http);
+
+/* From any thread: run fn(self) on the network thread, in order. DF_ERR_NOMEM. */
+enum df_err df_http_post(struct df_http *http, void (*fn)(void *self), void *self) DF_MUST_CHECK;
+
+/* --- on the network thread only --- */
+
+/* *ret_id stays unique for the life of the http. */
+enum df_err df_http_send(struct df_http *http, const struct df_http_request *request, uint64_t *ret_id,
+			 struct df_fail *fail) DF_MUST_CHECK;
+void df_http_cancel(struct df_http *http, uint64_t id); /* on_done is called with INTERRUPTED before it returns */
+
+/* A timer: fn(self) once at CLOCK_MONOTONIC `at_ns` (precise to < 1 ms: timerfd or epoll_pwait2). *ret_id for df_http_unset. */
+enum df_err df_http_at(struct df_http *http, uint64_t at_ns, void (*fn)(void *self), void *self,
+		       uint64_t *ret_id) DF_MUST_CHECK;
+void df_http_unset(struct df_http *http, uint64_t id);
+uint64_t df_http_now(const struct df_http *http); /* CLOCK_MONOTONIC, read once per turn of the loop */
+
+struct df_http_stats {
+	uint64_t requests, connections, in_flight, bytes_up, bytes_down, cpu_ns;
+};
+struct df_http_stats df_http_stats(const struct df_http *http);
+
+#endif

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * provider: how one kind of API is spoken: pure functions from an ask to a request and from bytes to an answer. One const
+ * struct per kind, one file each, named in registry.c; a model id finds its provider by pattern.
+ *
+ *   "gpt-4o-mini" -> openai; "claude-sonnet-4-5" -> anthropic; "openai/any", "ollama/any", "mistral/any", ... -> by prefix, the rest is the
+ *   model's id there; "fake/..." and "recorded/..." cost nothing and need no network.
+ *
+ * No I/O, no clock, no environment here: keys and base URLs come in by df_endpoint. The fake and the recorded provider answer without a network:
+ * they have `answer` instead of build, parse and event.
+ */
+#ifndef DF_WORKER_PROVIDER_PROVIDER_H
+#define DF_WORKER_PROVIDER_PROVIDER_H
+
+#include "base/buf.h"
+#include "worker/net/http.h"
+#include "worker/provider/ask.h"
+
+struct df_endpoint {
+	struct df_str base_url;                           /* "https://api.openai.com/v1", without a slash at its end */
+	struct df_str key;                                /* secret; may be empty (local servers) */
+	struct df_str organization, project, api_version; /* may be empty */
+};
+
+/* What a provider wants sent. Memory: the arena. */
+struct df_http_parts {
+	const char *method, *url;
+	struct df_http_header header[12];
+	size_t n_header;
+	struct df_str body;
+};
+
+/* A stream's state between two events: kept by whoever reads, zeroed at first. */
+struct df_stream {
+	struct df_buf text;
+	struct df_usage usage;
+	enum df_finish finish;
+	bool ended;  /* the end event came: only then is the answer whole */
+	bool failed; /* an error event came: see the answer */
+};
+
+struct df_provider {
+	const char *name;           /* "openai" */
+	const char *summary;        /* for `docflume models` */
+	const char *const *pattern; /* model ids: "gpt-*", "o?-*"; ends with NULL; the prefix "NAME/" always works */
+	const char *base_url;       /* default */
+	const char *base_url_env;   /* e.g. OPENAI_BASE_URL; NULL: none */
+	const char *key_env;        /* e.g. OPENAI_API_KEY; NULL: it needs no key */
+	bool schema_mode;           /* it can be held to a JSON schema */
+	uint32_t embed_inputs_max;  /* inputs of one request (2048) */
+	uint64_t embed_tokens_max;  /* tokens of one request (300,000); 0: no limit known */
+	enum df_err (*build)(const struct df_ask *ask, const struct df_endpoint *to, struct df_arena *arena,
+			     struct df_http_parts *ret, struct df_fail *fail);
+	/* Any status. Never fails: what cannot be read is an answer of a failing class. */
+	void (*parse)(const struct df_ask *ask, const struct df_http_response *response, struct df_arena *arena,
+		      struct df_answer *ret);
+	/* One event of a stream. new_text gets what the event added. */
+	void (*event)(const struct df_ask *ask, struct df_str type, struct df_str data, struct df_stream *stream,
+		      struct df_str *ret_new_text, struct df_arena *arena, struct df_answer *ret);
+	void (*limits)(const struct df_http_response *response, struct df_limit_news *ret); /* from headers */
+	/* Without a network: the answer, how long it takes (the engine waits for it by a timer), and for a stream its pieces' number (the text is cut in
+	 * that many). NULL: a provider with a network. May read files (cassettes), opened beforehand by `open`. */
+	void (*answer)(void *state, const struct df_ask *ask, struct df_arena *arena, struct df_answer *ret,
+		       uint64_t *ret_delay_ns, uint32_t *ret_pieces);
+	enum df_err (*open)(struct df_str model, void **ret_state,
+			    struct df_fail *fail); /* once per route; may be NULL */
+	void (*close)(void *state);
+};
+
+extern const struct df_provider *const df_provider_registry[]; /* ends with NULL */
+
+/* "openai/any" or "gpt-4o": the provider, and the model's id there (points into `id`). DF_ERR_NOT_FOUND lists what is known. */
+enum df_err df_provider_find(struct df_str id, const struct df_provider **ret_provider, struct df_str *ret_model,
+			     struct df_fail *fail) DF_MUST_CHECK;
+
+/* --- the table of models: built in, and the user's YAML --- */
+
+struct df_model_info {
+	struct df_str id; /* "gpt-4o-mini" */
+	struct df_str provider;
+	enum df_ask_kind kind;
+	uint64_t context, max_output; /* tokens; 0: unknown */
+	uint32_t dim;                 /* embed; 0: unknown */
+	/* USD per million tokens; NAN: unknown, and then refused under a budget */
+	double price_in, price_cached_in, price_out;
+	/* limits that a user set; 0: none */
+	uint64_t rpm, tpm, rpd, tpd, concurrency;
+	struct df_str tokenizer; /* "gpt2", ... ; empty: none known */
+};
+
+struct df_models;
+/* Built-in rows, then `yaml_path` (may be NULL; ${XDG_CONFIG_HOME:-~/.config}/docflume/models.yaml is read when it is there). */
+enum df_err df_models_open(const char *yaml_path, struct df_models **ret_models, struct df_fail *fail) DF_MUST_CHECK;
+void df_models_close(struct df_models **models);
+/* Never fails: an unknown model has only id and provider, prices NAN. */
+struct df_model_info df_models_get(const struct df_models *m, struct df_str id);
+const struct df_model_info *df_models_all(const struct df_models *m, size_t *ret_n);
+
+/* USD of a usage; NAN when a price is unknown. The worst case of an ask before it is sent: tokens_in + max_tokens (or max_output). */
+double df_price_of(const struct df_model_info *model, const struct df_usage *usage);
+double df_price_worst(const struct df_model_info *model, const struct df_ask *ask);
+
+#endif
