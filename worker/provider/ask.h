@@ -17,7 +17,7 @@
 enum df_ask_kind { DF_ASK_CHAT, DF_ASK_EMBED };
 enum df_turn_role { DF_TURN_SYSTEM, DF_TURN_USER, DF_TURN_ASSISTANT };
 
-struct df_turn {
+struct df_ask_turn { /* not worker/turn.h's df_turn, which passes the right to compute */
 	enum df_turn_role role;
 	struct df_str text;
 };
@@ -26,7 +26,7 @@ struct df_ask {
 	enum df_ask_kind kind;
 	struct df_str model; /* the provider's own id, without its prefix */
 	/* --- chat --- */
-	const struct df_turn *turn;
+	const struct df_ask_turn *turn;
 	size_t n_turn;
 	double temperature; /* NAN: the provider's default */
 	double top_p;       /* NAN */
