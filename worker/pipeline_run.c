@@ -51,6 +51,7 @@ static enum df_err open_stages(struct df_pipeline_run *r, const struct df_herita
 			.progress = progress,
 			.progress_self = r->slot,
 			.spawner = r->spawner,
+			.stream_fd = -1,
 		};
 		struct df_fail why = {0};
 		enum df_err err = s->class->open ? s->class->open(s, &r->env[i], &why) : DF_OK;

@@ -23,6 +23,8 @@ enum df_stage_flags {
 
 struct df_stage_class;
 struct df_spawner;
+struct df_caller;
+struct df_compute_turn;
 
 /* One stage of a running pipeline. */
 struct df_stage {
@@ -42,6 +44,12 @@ struct df_stage_env {
 	void (*progress)(void *self);       /* call now and then in long work: feeds the deadline; may be NULL */
 	void *progress_self;
 	struct df_spawner *spawner; /* starts commands: those of DF_STAGE_COMMANDS stages, by stage_no; may be NULL */
+	/* Of DF_STAGE_NETWORK stages; NULL and -1 in pipelines that have none. Their process() leaves the turn while it waits
+	 * (df_caller_run does), so that several batches may be inside it at once, each on a thread of its own: what it keeps in `state` is
+	 * read-only after open(), or atomic. */
+	struct df_caller *caller;     /* worker/call/call.h */
+	struct df_compute_turn *turn; /* worker/turn.h */
+	int stream_fd;                /* --stream: the answer's text is written here as it comes; -1: it is not */
 };
 
 struct df_stage_class {

@@ -11,14 +11,14 @@
 
 #include <stdint.h>
 
-struct df_turn;
+struct df_compute_turn;
 
 /* What the holder was at; kept by it while it waits. */
 struct df_turn_pause {
 	uint64_t lease, source, offset, n_record, alone, stage;
 };
 
-void df_turn_leave(struct df_turn *t, struct df_turn_pause *pause);
-void df_turn_take(struct df_turn *t, const struct df_turn_pause *pause);
+void df_turn_leave(struct df_compute_turn *t, struct df_turn_pause *pause);
+void df_turn_take(struct df_compute_turn *t, const struct df_turn_pause *pause);
 
 #endif

@@ -27,7 +27,7 @@ struct df_caller; /* the engine of one worker */
 struct df_route;  /* one model with all that is needed to ask it */
 struct df_cache;
 struct df_trace;
-struct df_turn;
+struct df_compute_turn;
 
 struct df_retry_options {
 	uint64_t base_ms, cap_ms; /* 250, 8000 */
@@ -102,7 +102,8 @@ struct df_call {
 /* From any thread; on_done comes later, always. */
 enum df_err df_caller_submit(struct df_caller *c, struct df_call *call) DF_MUST_CHECK;
 /* Submit all, leave the turn (worker/turn.h; NULL: there is none), wait until all are done, take the turn again. on_done of them is used. */
-enum df_err df_caller_run(struct df_caller *c, struct df_call *call, size_t n, struct df_turn *turn) DF_MUST_CHECK;
+enum df_err df_caller_run(struct df_caller *c, struct df_call *call, size_t n,
+			  struct df_compute_turn *turn) DF_MUST_CHECK;
 
 /* Nothing new is sent; calls that wait end with DF_ERR_INTERRUPTED, those in flight are cancelled after grace_ns. From any thread. */
 void df_caller_stop(struct df_caller *c, uint64_t grace_ns);
