@@ -30,7 +30,7 @@ struct df_ask {
 	size_t n_turn;
 	double temperature; /* NAN: the provider's default */
 	double top_p;       /* NAN */
-	int64_t max_tokens; /* of the answer; 0: the provider's default (Anthropic needs one: the model table's) */
+	int64_t max_tokens; /* of the answer; 0: the provider's default (Anthropic needs one: DF_ANTHROPIC_TOKENS is sent) */
 	int64_t seed;       /* -1: none */
 	struct df_str schema, schema_name; /* JSON text of a schema for the answer; empty: none */
 	bool stream;
@@ -38,6 +38,7 @@ struct df_ask {
 	const struct df_str *input; /* none empty */
 	size_t n_input;
 	int64_t dimensions; /* 0: the model's */
+	bool query; /* the inputs are questions, not documents; Cohere, Voyage and Gemini embed them differently */
 	/* --- counted by whoever asks --- */
 	uint64_t tokens_in; /* exact when there is a tokenizer, else an upper estimate */
 	bool tokens_exact;

@@ -30,13 +30,20 @@ struct df_http_parts {
 	struct df_str body;
 };
 
-/* A stream's state between two events: kept by whoever reads, zeroed at first. */
+/* A stream's state between two events: kept by whoever reads, zeroed at first, released by df_stream_release. */
 struct df_stream {
-	struct df_buf text;
+	struct df_buf text; /* all of it so far */
 	struct df_usage usage;
 	enum df_finish finish;
-	bool ended;  /* the end event came: only then is the answer whole */
-	bool failed; /* an error event came: see the answer */
+	char model[64]; /* that answers, as it calls itself */
+	bool finished;  /* a finish reason came */
+	bool ended; /* the end event came: only then is the answer whole. More events may follow (usage): read on to the body's end */
+	bool failed; /* an error event came: see the answer; no more events are wanted */
+};
+
+enum df_stream_form {
+	DF_STREAM_SSE,  /* worker/net/sse.h */
+	DF_STREAM_LINES /* one JSON text per line (NDJSON); an event is a line that is not empty, its type is empty */
 };
 
 struct df_provider {
@@ -46,15 +53,20 @@ struct df_provider {
 	const char *base_url;       /* default */
 	const char *base_url_env;   /* e.g. OPENAI_BASE_URL; NULL: none */
 	const char *key_env;        /* e.g. OPENAI_API_KEY; NULL: it needs no key */
+	bool key_optional;          /* it is asked without a key too */
+	bool free;                  /* runs on one's own machines: price 0 unless a user's row says otherwise */
+	const char *kin;            /* whose rows of the table of models hold here too; NULL: none */
 	bool schema_mode;           /* it can be held to a JSON schema */
-	uint32_t embed_inputs_max;  /* inputs of one request (2048) */
-	uint64_t embed_tokens_max;  /* tokens of one request (300,000); 0: no limit known */
+	enum df_stream_form stream_form;
+	uint32_t embed_inputs_max; /* inputs of one request (2048) */
+	uint64_t embed_tokens_max; /* tokens of one request (300,000); 0: no limit known */
 	enum df_err (*build)(const struct df_ask *ask, const struct df_endpoint *to, struct df_arena *arena,
 			     struct df_http_parts *ret, struct df_fail *fail);
-	/* Any status. Never fails: what cannot be read is an answer of a failing class. */
+	/* Any status, also none (response->err). Never fails: what cannot be read is an answer of a failing class. */
 	void (*parse)(const struct df_ask *ask, const struct df_http_response *response, struct df_arena *arena,
 		      struct df_answer *ret);
-	/* One event of a stream. new_text gets what the event added. */
+	/* One event of a stream. new_text gets what the event added (it lies in stream->text, valid until the next event); `arena` is scratch and may be
+	 * reset after each event; ret is filled when stream->failed. */
 	void (*event)(const struct df_ask *ask, struct df_str type, struct df_str data, struct df_stream *stream,
 		      struct df_str *ret_new_text, struct df_arena *arena, struct df_answer *ret);
 	void (*limits)(const struct df_http_response *response, struct df_limit_news *ret); /* from headers */
@@ -69,15 +81,28 @@ struct df_provider {
 
 extern const struct df_provider *const df_provider_registry[]; /* ends with NULL */
 
-/* "openai/any" or "gpt-4o": the provider, and the model's id there (points into `id`). DF_ERR_NOT_FOUND lists what is known. */
+/* When the body is at its end: the whole answer from what the events brought, the text copied into the arena; BAD_ANSWER when the end event or any text is
+ * missing. Usage that never came is estimated from above. With stream->failed: leaves ret as the event filled it. */
+void df_stream_answer(const struct df_ask *ask, const struct df_stream *stream, struct df_arena *arena,
+		      struct df_answer *ret);
+void df_stream_release(struct df_stream *stream);
+
+/* The key gone from message and code, whole or cut at their end, even when a server echoed it. To be called on every answer that is shown or kept. */
+void df_answer_mask(struct df_answer *answer, const struct df_endpoint *to);
+/* Can it be asked there without a key? (a server of one's own that speaks like OpenAI: a base URL that is not the default) */
+bool df_provider_needs_key(const struct df_provider *p, struct df_str base_url);
+
+/* "openai/any" or "gpt-4o": the provider, and the model's id there (points into `id`). DF_ERR_NOT_FOUND lists what is known and
+ * the nearest ids. Rows of users are not looked at: df_models_find does. */
 enum df_err df_provider_find(struct df_str id, const struct df_provider **ret_provider, struct df_str *ret_model,
 			     struct df_fail *fail) DF_MUST_CHECK;
 
 /* --- the table of models: built in, and the user's YAML --- */
 
 struct df_model_info {
-	struct df_str id; /* "gpt-4o-mini" */
+	struct df_str id; /* "gpt-4o-mini"; of the table's rows perhaps a pattern, "gpt-4o-????-??-??" */
 	struct df_str provider;
+	struct df_str model, base_url, key_env; /* of a user's row; empty: as the provider says */
 	enum df_ask_kind kind;
 	uint64_t context, max_output; /* tokens; 0: unknown */
 	uint32_t dim;                 /* embed; 0: unknown */
@@ -92,11 +117,16 @@ struct df_models;
 /* Built-in rows, then `yaml_path` (may be NULL; ${XDG_CONFIG_HOME:-~/.config}/docflume/models.yaml is read when it is there). */
 enum df_err df_models_open(const char *yaml_path, struct df_models **ret_models, struct df_fail *fail) DF_MUST_CHECK;
 void df_models_close(struct df_models **models);
-/* Never fails: an unknown model has only id and provider, prices NAN. */
+/* Never fails: an unknown model has only id and provider, prices NAN (0 where the provider is free). `id` is the caller's, all else the table's. */
 struct df_model_info df_models_get(const struct df_models *m, struct df_str id);
+/* What a route needs: users' rows first (their `model` and `provider`), then df_provider_find. *ret_model points into `id` or the table. */
+enum df_err df_models_find(const struct df_models *m, struct df_str id, const struct df_provider **ret_provider,
+			   struct df_str *ret_model, struct df_model_info *ret_info,
+			   struct df_fail *fail) DF_MUST_CHECK;
 const struct df_model_info *df_models_all(const struct df_models *m, size_t *ret_n);
 
-/* USD of a usage; NAN when a price is unknown. The worst case of an ask before it is sent: tokens_in + max_tokens (or max_output). */
+/* USD of a usage; NAN when a price is unknown (a cached token costs as any other then). The worst case of an ask before it is sent: tokens_in and max_tokens,
+ * or what the provider sends for none, or max_output, or all of the context. */
 double df_price_of(const struct df_model_info *model, const struct df_usage *usage);
 double df_price_worst(const struct df_model_info *model, const struct df_ask *ask);
 
