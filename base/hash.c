@@ -19,6 +19,12 @@ uint64_t df_hash64_seed(const void *p, size_t n, uint64_t seed)
 	return XXH3_64bits_withSeed(p, n, seed);
 }
 
+struct df_hash128 df_hash128(const void *p, size_t n)
+{
+	XXH128_hash_t h = XXH3_128bits(p, n);
+	return (struct df_hash128){h.low64, h.high64};
+}
+
 struct df_hasher *df_hasher_create(void)
 {
 	struct df_hasher *h = malloc(sizeof(*h));

@@ -13,6 +13,12 @@
 uint64_t df_hash64(const void *p, size_t n);
 uint64_t df_hash64_seed(const void *p, size_t n, uint64_t seed);
 
+/* XXH3_128bits of n bytes; equals `xxhsum -H2`. */
+struct df_hash128 {
+	uint64_t low, high;
+};
+struct df_hash128 df_hash128(const void *p, size_t n);
+
 /* A running XXH3_64bits over many pieces. create may return NULL (out of memory). */
 struct df_hasher;
 struct df_hasher *df_hasher_create(void);
