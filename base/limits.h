@@ -21,8 +21,12 @@
 	400                    /* pieces of different sources in one lease: with paths of 4 KB each they fit a header */
 #define DF_LANE_CREDITS 2      /* leases a lane may hold */
 #define DF_LANE_REDO_CREDITS 2 /* and above them, of work that was lost with another lane */
-#define DF_SUSPECT_KILLS 2     /* by strangers over one and the same cell, before it runs alone */
-#define DF_STRIKES_MAX 3       /* deaths of a record that is alone before it is poisoned */
+/* Of a pipeline that waits for the network: leases in work at once in one worker, each on a thread of its own; its credits; cells of one lease. */
+#define DF_NETWORK_LEASES 64
+#define DF_LANE_CREDITS_NETWORK DF_NETWORK_LEASES
+#define DF_NETWORK_CELLS_MAX 4
+#define DF_SUSPECT_KILLS 2       /* by strangers over one and the same cell, before it runs alone */
+#define DF_STRIKES_MAX 3         /* deaths of a record that is alone before it is poisoned */
 #define DF_POISON_PER_LEASE 4096 /* and of a run: beyond it the pipeline is at fault, not the records */
 #define DF_CRASHES_MAX 10        /* of workers over one cell, outside of documents, before the run gives up */
 #define DF_LANES_MAX 4096
@@ -33,6 +37,10 @@
 #define DF_RECORD_PADDING 64      /* readable bytes behind a record, for vector loads */
 #define DF_BLOCK_BYTES (1U << 20) /* a worker reads and processes this much at a time */
 #define DF_BLOCK_RECORDS 4096     /* records of one batch */
+/* The same where many leases are in work at once. */
+#define DF_NETWORK_BLOCK_BYTES (32U << 10)
+#define DF_NETWORK_BLOCK_RECORDS 512
+#define DF_NETWORK_STACK_BYTES (512U << 10)
 #define DF_JSON_DEPTH 64
 #define DF_JSON_FIELDS 4096                /* top-level keys of one record */
 #define DF_RAW_REJECT_BYTES (64U << 10)    /* raw_base64 of a reject: cap in raw bytes */
@@ -51,7 +59,7 @@
 #define DF_INFO_CELLS_MAX                                                                                              \
 	1024 /* cells over which what readers said is added up: the precision with which a change is placed */
 #define DF_RESULT_HWM 4 /* messages queued per worker to the sink, on each side */
-#define DF_LANE_HWM (4 * (DF_LANE_CREDITS + DF_LANE_REDO_CREDITS) + 64)
+#define DF_LANE_HWM (4 * (DF_LANE_CREDITS_NETWORK + DF_LANE_REDO_CREDITS) + 64)
 #define DF_READER_CREDIT_BYTES (2U << 20) /* a reader may have this much unread at the coordinator */
 #define DF_READER_TOTAL_BYTES (8U << 20)  /* cells from readers held by the coordinator, all readers */
 
@@ -73,10 +81,27 @@
 #define DF_COMMIT_NOTE_BYTES (2U << 20)
 #define DF_COMMIT_STRIKES 10000
 
+/* --- schemas --- */
+#define DF_SCHEMA_BYTES (1U << 20)         /* text of a JSON schema */
+#define DF_SCHEMA_MEMORY_BYTES (256U << 20) /* of its compiled form */
+#define DF_SCHEMA_DEPTH 512                /* schemas within schemas while one value is checked, references counted */
+#define DF_SCHEMA_WORK 20000000U           /* steps of one check: about a second */
+#define DF_SCHEMA_PATTERN_BYTES 4096U
+#define DF_SCHEMA_MATCH_STEPS 100000U /* of one match of a pattern, and 64 for each byte of the text */
+#define DF_SCHEMA_ERRORS 8            /* told of one value */
+
 /* --- pipelines --- */
 #define DF_STAGES_MAX 64
 #define DF_PIPELINE_BYTES_MAX (1U << 20)
 #define DF_ROWS_PER_DOC_MAX 10000000U /* rows (chunks) of one document; user: chunk max_chunks= */
+
+/* --- providers --- */
+#define DF_REQUEST_BYTES_MAX (64U << 20) /* body of one request */
+#define DF_ANSWER_TEXT_MAX (16U << 20)   /* text of one streamed answer */
+#define DF_ANTHROPIC_TOKENS 4096         /* max_tokens of an ask that names none: the API wants one */
+#define DF_MODEL_ROWS_MAX 10000U         /* of a user's table of models */
+#define DF_CASSETTE_BYTES_MAX (256U << 20)
+#define DF_CASSETTE_LINES_MAX 1000000U
 
 /* --- processes --- */
 #define DF_DOC_TIMEOUT_DEFAULT "60s" /* user: --doc-timeout */
@@ -106,5 +131,58 @@
 #define DF_READ_STALL_MS 120000 /* a reader that gets no byte of its input for this long is given up */
 #define DF_STDIN_SILENCE_MS 10  /* a partial cell of stdin is flushed after this silence */
 #define DF_IPC_PATH_MAX 107
+
+/* --- the cache of answers --- */
+#define DF_CACHE_FLUSH_MS 5                /* a put waits so long for others, to be written with them */
+#define DF_CACHE_VALUE_BYTES (16U << 20)   /* larger values are not kept */
+#define DF_CACHE_QUEUE_BYTES (32U << 20)   /* puts that wait for the disk; beyond it they stay in memory alone */
+#define DF_CACHE_BATCH 512                 /* of them in one transaction */
+#define DF_CACHE_EVICT_STEP 64             /* entries that leave the disk in one transaction, beside twice what came */
+#define DF_CACHE_WAL_PAGES 1000            /* of the log before a checkpoint ... */
+#define DF_CACHE_WAL_PAGES_MAX (8U << 10) /* ... and before one that makes writers wait for it (64 MB) */
+#define DF_CACHE_BUSY_MS 5000              /* a writer waits so long for other processes, then tries again later */
+#define DF_CACHE_READ_BUSY_MS 250          /* a reader; then it is a miss */
+#define DF_CACHE_OPEN_BUSY_MS 10000        /* somebody else is opening or mending it */
+#define DF_CACHE_AGAIN_MS 60000            /* after a disk was full, until it is tried again */
+#define DF_CACHE_TOTALS_MS 1000            /* counts of hits and misses are written so often */
+
+/* --- the trace --- */
+#define DF_TRACE_FLUSH_MS 100
+#define DF_TRACE_WRITE_BYTES (64U << 10) /* one write */
+#define DF_TRACE_BUFFER_BYTES (4U << 20) /* spans that wait to be written; beyond it they are left out */
+#define DF_TRACE_SPANS_MAX (64U << 20)   /* of a file that is read */
+#define DF_TRACE_BATCH 512               /* spans of one export request */
+#define DF_TRACE_EXPORT_ATTEMPTS 6
+
+/* --- calls of APIs --- */
+#define DF_CALLS_IN_FLIGHT 4096         /* of one model, in one process, when nothing smaller is set */
+#define DF_CALL_AHEAD_MS 50             /* reservations are made so far ahead of their time, so that a late timer loses no rate */
+#define DF_CALL_SLOT_MS 10              /* between looks for a slot while other processes have them all */
+#define DF_CALL_PURSE_MS 50             /* between looks at a budget that others have reserved ... */
+#define DF_CALL_PURSE_PATIENCE_MS 30000 /* ... until nothing has moved in it for so long */
+#define DF_CALL_SCRATCH_BYTES (1U << 30) /* parsing one answer */
+#define DF_CALL_SCRATCH_KEEP (4U << 20)
+#define DF_CALL_TOKENS_OUT 512 /* of an answer without max_tokens, for limits per minute alone: settled afterwards */
+#define DF_RETRY_QUOTA 500     /* as the AWS SDKs */
+#define DF_RETRY_COST 5
+#define DF_RETRY_COST_TIMEOUT 10
+#define DF_RATE_ANSWERS_MAX 20 /* 429 of one call on one model */
+#define DF_RATE_CALM 3         /* of them without a back-off of the call's own */
+#define DF_BREAKER_FAILURES 10
+#define DF_BREAKER_PAUSE_MS 1000
+#define DF_BREAKER_PAUSE_MAX_MS 30000
+#define DF_KEY_BYTES_MAX 4096
+
+/* --- the network --- */
+#define DF_HTTP_CONNECTIONS 4096         /* open at once; less where the limit of descriptors is less */
+#define DF_HTTP_REQUESTS_MAX (1U << 20)  /* in flight or waiting for a connection */
+#define DF_HTTP_BODY_MAX (128U << 20)    /* of an answer, decoded */
+#define DF_HTTP_HEAD_BYTES (256U << 10)  /* of an answer: status line, headers, trailers */
+#define DF_HTTP_SEND_BYTES (256U << 20)  /* of a request: URL, headers, body */
+#define DF_HTTP_RECEIVE_BYTES (16U << 10) /* read from a socket at once */
+#define DF_HTTP_KEEP_BYTES 4096U         /* a buffer not larger than this is kept for the next request */
+#define DF_HTTP_HOSTS_MAX 256            /* remembered: look-up made, HTTP/2 spoken */
+#define DF_HTTP_NAME_SECONDS 120         /* an address that was looked up is used so long */
+#define DF_SSE_EVENT_MAX (16U << 20)     /* data of one event */
 
 #endif

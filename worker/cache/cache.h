@@ -10,7 +10,7 @@
  *
  * What is lost when: a put is handed to the operating system within DF_CACHE_FLUSH_MS by a thread of the cache, unless the disk or other
  * processes hold that thread up (df_cache_stats tells what waits). kill -9 loses what was not handed over; a power cut what came since the last
- * checkpoint, at most about DF_CACHE_WAL_PAGES pages; both leave a whole database. No function here waits for a sync but close.
+ * checkpoint, about DF_CACHE_WAL_PAGES pages when the disk keeps up; both leave a whole database. No function here waits for a sync but close.
  *
  * Confinement: all files are opened by df_cache_open, which wants to make, rename and remove files in its folder (made beforehand with
  * df_cache_folder, as Landlock cannot allow what is not there). After it: pread, pwrite, ftruncate, fcntl locks, fsync, mmap of its -shm file; nothing is
