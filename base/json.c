@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/limits.h"
+
 /* ------------------------------------------------------------------ writing */
 
 static bool must_escape(unsigned char c)
@@ -89,8 +91,6 @@ enum df_err df_json_add_double(struct df_buf *b, double v)
 }
 
 /* ------------------------------------------------------------------ reading */
-
-#define MAX_DEPTH 32
 
 struct parser {
 	const char *start, *at, *end;
@@ -321,7 +321,7 @@ static enum df_err any(struct parser *p, int depth, struct df_json *v)
 
 static enum df_err value(struct parser *p, int depth, struct df_json **ret)
 {
-	if (depth > MAX_DEPTH)
+	if (depth > DF_JSON_DEPTH)
 		return bad(p, DF_ERR_LIMIT, "nested too deeply");
 	struct df_json *v = df_arena_zalloc(p->arena, sizeof(*v));
 	if (!v)

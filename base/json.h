@@ -32,7 +32,7 @@ struct df_json {
 	size_t n;              /* children */
 };
 
-/* RFC 8259 to the letter, lone surrogates refused. Depth at most 32; all memory from `arena`. DF_ERR_PARSE with line and
+/* RFC 8259 to the letter, lone surrogates refused. Depth at most DF_JSON_DEPTH; all memory from `arena`. DF_ERR_PARSE with line and
  * column (bytes from 1), DF_ERR_UTF8, DF_ERR_LIMIT, DF_ERR_NOMEM. */
 enum df_err df_json_parse(struct df_str text, struct df_arena *arena, struct df_json **ret_root,
 			  struct df_fail *fail) DF_MUST_CHECK;

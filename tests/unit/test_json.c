@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "base/limits.h"
 
 static struct df_arena arena;
 static struct df_fail fail;
@@ -181,7 +182,7 @@ static void test_json__depth_is_bounded(void **state)
 	for (size_t depth = 1; depth <= 80; depth++) {
 		memset(deep, '[', depth);
 		memset(deep + depth, ']', depth);
-		assert_int_equal(parse_n(deep, 2 * depth, &v), depth <= 33 ? DF_OK : DF_ERR_LIMIT);
+		assert_int_equal(parse_n(deep, 2 * depth, &v), depth <= DF_JSON_DEPTH + 1 ? DF_OK : DF_ERR_LIMIT);
 	}
 	static char million[1000000];
 	memset(million, '[', sizeof(million));

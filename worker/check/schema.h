@@ -21,6 +21,14 @@ struct df_schema;
 
 /* DF_ERR_PARSE (no JSON), DF_ERR_USAGE (no valid schema, or one that is not covered) with the place as a JSON pointer. */
 enum df_err df_schema_compile(struct df_str text, struct df_schema **ret_schema, struct df_fail *fail) DF_MUST_CHECK;
+
+/* The same with further documents at hand, which references may name by their URI (without a fragment). They are read when they are first named; neither
+ * they nor `doc` need outlive the call. */
+struct df_schema_doc {
+	struct df_str uri, text;
+};
+enum df_err df_schema_compile_among(struct df_str text, const struct df_schema_doc *doc, size_t n_doc,
+				    struct df_schema **ret_schema, struct df_fail *fail) DF_MUST_CHECK;
 void df_schema_free(struct df_schema **schema);
 
 /* DF_OK: valid. DF_ERR_TYPE: it is not, and `why` (may be NULL) gets one line per error, at most 8: "/items/0/price: 'abc' is not of type number".
