@@ -201,6 +201,49 @@ const struct df_opt df_run_rows[] = {
 	 .choices = "soon|now",
 	 .value_name = "WHEN",
 	 .help = "soon|now: at --max-errors, finish what is in work, or drop it"},
+	{.name = "budget",
+	 .type = DF_OPT_FLOAT,
+	 .offset = RUN(budget),
+	 .value_name = "USD",
+	 .min = 0,
+	 .max = 1e9,
+	 .help = "What calls of models may cost, over all lives of this run. Each call reserves its worst case first, "
+		 "so "
+		 "that this is never passed; when it is used up, the run stops with exit code 4, and goes on with a "
+		 "larger one"},
+	{.name = "cache",
+	 .type = DF_OPT_STRING,
+	 .offset = AT(cache),
+	 .value_name = "DIR|no",
+	 .max = 4096,
+	 .help = "Where answers of models are kept, so that none is paid for twice; ~/.cache/docflume/answers when not "
+		 "given; no: they are not"},
+	{.name = "cache-size",
+	 .type = DF_OPT_SIZE,
+	 .offset = RUN(cache_size),
+	 .initial = "10g",
+	 .min = 1048576,
+	 .max = 1125899906842624.0,
+	 .help = "What answers may take on disk; those that were used longest ago go first"},
+	{.name = "stream",
+	 .type = DF_OPT_BOOL,
+	 .offset = RUN(stream),
+	 .help = "Write the answer's text to stdout as it comes: of one document, with llm as the last stage"},
+	{.name = "trace",
+	 .type = DF_OPT_ENUM,
+	 .offset = RUN(trace),
+	 .initial = "auto",
+	 .choices = "auto|yes|no",
+	 .value_name = "WHEN",
+	 .help = "auto|yes|no: write what each call of a model took and cost to DIR/trace.jsonl; auto is yes with a "
+		 "run "
+		 "directory"},
+	{.name = "otlp",
+	 .type = DF_OPT_STRING,
+	 .offset = RUN(otlp),
+	 .value_name = "URL",
+	 .max = 4096,
+	 .help = "Send the trace to this OpenTelemetry collector at the end, e.g. http://localhost:4318"},
 	{.name = "bar",
 	 .type = DF_OPT_ENUM,
 	 .offset = RUN(bar),
@@ -240,6 +283,7 @@ struct request {
 	struct df_str_list file_inputs;
 	struct df_arena *arena;
 	struct df_fail *fail;
+	bool rows_to_stdout; /* by -o - */
 };
 
 static enum df_err no_memory(struct request *q)
@@ -296,6 +340,7 @@ static enum df_err check_pipeline(struct request *q)
 		run->has_side_effects |= (class[i] -> flags &DF_STAGE_SIDE_EFFECTS) != 0;
 		run->has_vectors |= (class[i] -> flags &DF_STAGE_VECTORS) != 0;
 		run->has_model |= (class[i] -> flags &DF_STAGE_MODEL) != 0;
+		run->has_calls |= (class[i] -> flags &DF_STAGE_NETWORK) != 0;
 	}
 	df_buf_init(&text, 2 * DF_PIPELINE_BYTES_MAX);
 	enum df_err err = df_pipeline_format(q->pipeline, &text);
@@ -366,7 +411,8 @@ static enum df_err settle_resume(struct request *q)
 static enum df_err settle_output(struct request *q)
 {
 	struct df_run_options *run = &q->r->run;
-	if (df_str_is(run->out, "-"))
+	q->rows_to_stdout = df_str_is(run->out, "-");
+	if (q->rows_to_stdout)
 		run->out.n = 0;
 	bool to_dir = run->out.n > 0;
 	bool named = run->output_format == DF_OUTFMT_NPY || run->output_format == DF_OUTFMT_BOTH;
@@ -391,6 +437,43 @@ static enum df_err settle_output(struct request *q)
 	return DF_OK;
 }
 
+/* --stream: one worker writes one answer to stdout, and nobody else anything. */
+static enum df_err settle_stream(struct request *q)
+{
+	struct df_run_options *run = &q->r->run;
+	const struct df_pipeline_stage *last = &q->pipeline->stage[q->pipeline->n_stage - 1];
+	if (!run->stream)
+		return DF_OK;
+	if (!df_str_is(last->name, "llm"))
+		return df_fail(q->fail, DF_ERR_USAGE, "'--stream' needs llm as the last stage, not '" DF_STR_FMT "'",
+			       DF_STR_ARG(last->name));
+	if (q->rows_to_stdout)
+		return df_fail(
+			q->fail, DF_ERR_USAGE,
+			"'--stream' and '-o -' both write to stdout; use one, or -o DIR to keep the row as well");
+	if (run->n_input > 1)
+		return df_fail(q->fail, DF_ERR_USAGE,
+			       "'--stream' shows the answer to one document, and %zu inputs are named", run->n_input);
+	if (run->out.n == 0)
+		run->output_format = DF_OUTFMT_NONE;
+	return DF_OK;
+}
+
+static enum df_err settle_calls(struct request *q)
+{
+	struct df_run_options *run = &q->r->run;
+	if (run->budget == 0 && df_args_given(df_run_rows, &q->args, "budget"))
+		return df_fail(q->fail, DF_ERR_USAGE, "'--budget' must be more than 0");
+	if (run->trace == DF_TRACE_YES && run->out.n == 0)
+		return df_fail(q->fail, DF_ERR_USAGE, "'--trace' needs a run directory: -o DIR");
+	if (run->otlp.n && (run->out.n == 0 || run->trace == DF_TRACE_NO))
+		return df_fail(q->fail, DF_ERR_USAGE, "'--otlp' sends the trace of a run directory: -o DIR");
+	run->trace = run->has_calls && run->out.n && run->trace != DF_TRACE_NO ? DF_TRACE_YES : DF_TRACE_NO;
+	run->no_cache = df_str_is(q->r->cache, "no");
+	run->cache = run->no_cache ? DF_STR("") : q->r->cache;
+	return settle_stream(q);
+}
+
 enum df_err df_run_request_parse(int argc, char **argv, bool stdin_is_terminal, struct df_arena *arena,
 				 struct df_run_request *ret_request, struct df_fail *fail)
 {
@@ -408,11 +491,14 @@ enum df_err df_run_request_parse(int argc, char **argv, bool stdin_is_terminal, 
 		DF_TRY(settle_output(&q));
 		DF_TRY(settle_errors(&q));
 		DF_TRY(settle_resume(&q));
+		DF_TRY(settle_calls(&q));
 	}
 	if (!df_args_given(df_run_rows, &q.args, "jobs")) {
 		unsigned cores = df_cores();
 		r.run.jobs = cores < DF_WORKERS_MAX ? (int64_t)cores : DF_WORKERS_MAX;
 	}
+	if (r.run.stream)
+		r.run.jobs = 1;
 	if (!df_args_given(df_run_rows, &q.args, "limit"))
 		r.run.limit = -1;
 	*ret_request = r;

@@ -12,7 +12,8 @@
 /* What the rows fill. */
 struct df_run_request {
 	struct df_run_options run;
-	struct df_str file; /* -f */
+	struct df_str file;  /* -f */
+	struct df_str cache; /* --cache, as typed */
 	bool help;
 };
 

@@ -48,10 +48,11 @@ enum df_err df_control_create(const struct df_control_config *config, const stru
 		.grid = config->grid,
 		.target_ns = DF_LEASE_TARGET_MS * DF_MS,
 		.lease_bytes_max = config->lease_bytes_max ? config->lease_bytes_max : DF_LEASE_BYTES_MAX,
-		.credits = DF_LANE_CREDITS,
+		.credits = config->waits ? DF_LANE_CREDITS_NETWORK : DF_LANE_CREDITS,
 		.window_bytes = config->ordered ? DF_ORDER_WINDOW_BYTES : 0,
 		.n_lane_hint = config->n_worker,
 		.tail_redo = config->tail_redo,
+		.waits = config->waits,
 	};
 	enum df_err err = df_dispatch_create(&d, &c->dispatch);
 	if (err == DF_OK)
@@ -376,7 +377,21 @@ static void fail_source(struct df_control *c, uint32_t source, enum df_err err, 
 	c->closing[c->n_closing++] = state;
 }
 
-static void on_failed(struct df_control *c, const struct df_event *e)
+/* What nobody can mend by trying again: money or the day's calls are used up (the run stops, and goes on another time), or whoever is called
+ * does not know us or what we ask for (the run ends). */
+static void end_for_calls(struct df_control *c, enum df_err err, const char *why, uint64_t now_ns)
+{
+	struct df_fail fail;
+	(void)df_fail(&fail, err, "%s", why);
+	if (err == DF_ERR_USAGE) {
+		df_control_fail_run(c, &fail);
+	} else if (c->quota.code == DF_OK) {
+		c->quota = fail;
+		df_control_stop(c, "a budget or a limit of the day is used up", now_ns);
+	}
+}
+
+static void on_failed(struct df_control *c, const struct df_event *e, uint64_t now_ns)
 {
 	struct df_fail fail;
 	uint32_t attempts = 0;
@@ -388,10 +403,15 @@ static void on_failed(struct df_control *c, const struct df_event *e)
 		is_source_error(e->err) && e->source < g->n_source && g->source[e->source].kind != DF_SOURCE_READER;
 	if (of_source && !g->source[e->source].failed)
 		fail_source(c, e->source, e->err, why);
-	enum df_err err = df_dispatch_failed(c->dispatch, e->lane, e->lease, !of_source, &attempts);
+	/* calls that were not made any more since the run stops are no failure */
+	bool of_calls =
+		e->err == DF_ERR_QUOTA || e->err == DF_ERR_USAGE || (e->err == DF_ERR_INTERRUPTED && c->stopping);
+	enum df_err err = df_dispatch_failed(c->dispatch, e->lane, e->lease, !of_source && !of_calls, &attempts);
 	if (err == DF_ERR_NOT_FOUND || !df_control_check(c, err, "take back a lease"))
 		return;
-	if (of_source || attempts < DF_STRIKES_MAX)
+	if (e->err == DF_ERR_QUOTA || e->err == DF_ERR_USAGE)
+		end_for_calls(c, e->err, why, now_ns);
+	if (of_calls || of_source || attempts < DF_STRIKES_MAX)
 		return;
 	(void)df_fail(&fail, e->err, "%s", why);
 	df_control_fail_run(c, &fail);
@@ -454,7 +474,7 @@ void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_
 		on_seen(c, e);
 		break;
 	case DF_EVENT_FAILED:
-		on_failed(c, e);
+		on_failed(c, e, now_ns);
 		break;
 	case DF_EVENT_FENCED:
 		df_control_on_fenced(c, e->lane, now_ns);
@@ -485,6 +505,11 @@ void df_control_on_event(struct df_control *c, struct df_event *e, uint64_t now_
 }
 
 /* ------------------------------------------------------------------ questions */
+
+const struct df_fail *df_control_quota(const struct df_control *c)
+{
+	return c->quota.code != DF_OK ? &c->quota : NULL;
+}
 
 enum df_outcome df_control_outcome(const struct df_control *c)
 {

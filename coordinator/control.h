@@ -30,6 +30,7 @@ struct df_control_config {
 	uint64_t grace_ns;
 	uint64_t lease_bytes_max;           /* 0: DF_LEASE_BYTES_MAX */
 	bool tail_redo;                     /* the pipeline has no side effects: late work may be done twice */
+	bool waits;                         /* the pipeline waits for the network (dispatch.h) */
 	const struct df_pipeline *pipeline; /* names of stages, for messages; may be NULL */
 	uint64_t doc_timeout_ns;            /* computing for longer without a sign of progress; 0: for ever */
 	uint64_t mem_limit, mem_share;      /* bytes: of all processes, of one child; 0: no limit (memory.h) */
@@ -61,6 +62,9 @@ void df_control_on_event(struct df_control *c, struct df_event *event, uint64_t 
 void df_control_tick(struct df_control *c, uint64_t now_ns);
 /* Stop early: lease nothing more, wait for what is out, at most grace. */
 void df_control_stop(struct df_control *c, const char *reason, uint64_t now_ns);
+
+/* A budget or a limit of the day is used up, and the run stops for it as if asked to: what the first call that met it said. NULL: not so. */
+const struct df_fail *df_control_quota(const struct df_control *c);
 
 enum df_outcome df_control_outcome(const struct df_control *c);
 const struct df_fail *df_control_fail(const struct df_control *c);

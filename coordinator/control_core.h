@@ -32,6 +32,7 @@ struct df_control {
 	uint64_t tick_ns; /* the last tick; 0: none yet */
 	enum df_outcome outcome;
 	struct df_fail fail;
+	struct df_fail quota; /* DF_OK: none is used up */
 	struct df_control_stats stats;
 	struct df_arena scratch;
 	bool retry_soon;                 /* a send met a full or unconnected lane */

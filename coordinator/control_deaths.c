@@ -177,7 +177,13 @@ void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int 
 	p->blame = *blame;
 	p->unsent = NULL;
 	p->exit_code = exit_code;
+	p->blame.last_words = NULL;
 	settle_blame(p, sig);
+	if (sig == 0 && exit_code == DF_CHILD_EXIT_USAGE && blame->last_words) {
+		struct df_fail fail;
+		(void)df_fail(&fail, DF_ERR_USAGE, "%s", blame->last_words);
+		df_control_fail_run(c, &fail);
+	}
 	if (!c->finishing && c->outcome == DF_OUTCOME_RUNNING)
 		df_warn("%s %s; what it held is done again", df_control_name(p, name),
 			how(exit_code, sig, z, sizeof(z)));

@@ -94,6 +94,14 @@ static bool observe(struct df_sight *s, const struct df_look *l, uint64_t step_n
 	return moved;
 }
 
+/* Calls that move, or wait for a time that is known, as for a limit of one a minute or a server that asked for an hour. */
+static bool calls_go_on(struct df_sight *s, const struct df_look *l, uint64_t now_ns)
+{
+	bool moved = s->calls_moved != l->calls_moved;
+	s->calls_moved = l->calls_moved;
+	return moved || (l->calls_out && now_ns < l->calls_due_ns);
+}
+
 /* "at byte 123 of 'a.jsonl' (17 records), in stage 'embed'" */
 static const char *place(const struct df_control *c, const struct df_look *l, char *z, size_t size)
 {
@@ -190,7 +198,8 @@ static void watch_peer(struct df_control *c, struct df_peer *p, uint64_t step_ns
 	}
 	if (!seen)
 		return;
-	if (observe(&p->sight, &l, step_ns, now_ns) ||
+	bool calls = calls_go_on(&p->sight, &l, now_ns);
+	if (observe(&p->sight, &l, step_ns, now_ns) || calls ||
 	    (l.computing && !c->config.doc_timeout_ns && l.since_ns != DF_SLOT_WAITS))
 		c->progress_ns = now_ns;
 	if (c->config.doc_timeout_ns && p->sight.late_ns >= c->config.doc_timeout_ns)
@@ -263,8 +272,11 @@ static void tell_stall(struct df_control *c)
 			continue;
 		(void)df_buf_addf(&b, "; %s holds %" PRIu32 " %s", df_control_name(p, z), held + reading,
 				  reading ? "input" : "leases");
-		if (look(c, p->lane, 0, &l) && l.computing)
+		bool seen = look(c, p->lane, 0, &l);
+		if (seen && l.computing)
 			(void)df_buf_addf(&b, ", computing %s", place(c, &l, where, sizeof(where)));
+		if (seen && l.calls_out)
+			(void)df_buf_addf(&b, ", waits for %" PRIu64 " calls", l.calls_out);
 	}
 	if (n > NAMED_MAX)
 		(void)df_buf_addf(&b, "; and %" PRIu32 " more", n - NAMED_MAX);

@@ -62,6 +62,7 @@ enum df_err df_dispatch_create(const struct df_dispatch_config *config, struct d
 	for (uint32_t i = 0; i < config->grid->n_source; i++) {
 		const struct df_grid_source *s = &config->grid->source[i];
 		uint64_t left = s->n_cell - s->done.n_set;
+		d->fresh_cells += s->kind == DF_SOURCE_READER ? 0 : left;
 		if (s->kind == DF_SOURCE_JSONL)
 			d->fresh_bytes += left * config->grid->cell_bytes;
 		else if (s->kind == DF_SOURCE_TEXT)
@@ -123,8 +124,11 @@ struct df_lane *df_dispatch_lane(const struct df_dispatch *d, uint64_t lane)
 
 /* ------------------------------------------------------------------ filling a lease */
 
-static bool lease_full(const struct df_lease *l, uint64_t target)
+/* Where work waits for the network, what a lease has of a second place would wait behind the first. */
+static bool lease_full(const struct df_dispatch *d, const struct df_lease *l, uint64_t target)
 {
+	if (d->config.waits)
+		return l->n_cells > 0;
 	return l->n_cells >= DF_LEASE_SEGMENTS_MAX || l->n_blob >= DF_MESSAGE_FRAMES_MAX - 1 ||
 	       (l->n_cells && l->bytes >= target);
 }
@@ -134,12 +138,18 @@ static bool ordered(const struct df_dispatch *d)
 	return d->config.window_bytes != 0;
 }
 
+/* Bytes of the next lease of this lane. */
+static uint64_t target_of(const struct df_dispatch *d, const struct df_lane *lane)
+{
+	return d->config.waits ? df_spread_cells(d) * d->config.grid->cell_bytes : df_pace_target(d, lane);
+}
+
 /* Work over which strangers killed again is halved each time. */
 static uint64_t redo_target(struct df_dispatch *d, const struct df_lane *lane)
 {
 	const struct df_work *w = df_work_queue_head(&d->redo);
 	uint32_t halves = w->kills > 1 ? w->kills - 1 : 0;
-	return df_pace_target(d, lane) >> (halves < 63 ? halves : 63);
+	return target_of(d, lane) >> (halves < 63 ? halves : 63);
 }
 
 /* As much of a run of plain cells as one lease of this lane should have: what a fast lane lost may be much for a slow one. */
@@ -174,7 +184,7 @@ static void inherit(struct df_lease *l, const struct df_work *w)
 static enum df_err take_queue(struct df_dispatch *d, struct df_work_queue *q, struct df_lease *l, uint64_t target,
 			      bool redo)
 {
-	while (q->n && !lease_full(l, target)) {
+	while (q->n && !lease_full(d, l, target)) {
 		struct df_work *w = df_work_queue_head(q);
 		if (redo && l->n_cells && ordered(d))
 			break; /* rows of one lease are written in one piece, so their cells must be neighbours */
@@ -217,7 +227,7 @@ static enum df_err take_redo(struct df_dispatch *d, const struct df_lane *lane, 
 	uint64_t bytes = w->blob ? w->blob->n : df_dispatch_bytes(d, w->cells);
 	if (bytes > d->config.lease_bytes_max)
 		bytes = d->config.lease_bytes_max;
-	if (df_pace_soonest(d, bytes, now_ns) != lane)
+	if ((d->config.waits ? df_spread_least(d) : df_pace_soonest(d, bytes, now_ns)) != lane)
 		return DF_OK;
 	return take_queue(d, &d->redo, l, redo_target(d, lane), true);
 }
@@ -231,7 +241,7 @@ static enum df_err take_fresh(struct df_dispatch *d, struct df_lease *l, uint64_
 {
 	struct df_grid *g = d->config.grid;
 	DF_ASSERT(g->cell_bytes > 0);
-	while (d->fresh_source < g->n_source && !lease_full(l, target)) {
+	while (d->fresh_source < g->n_source && !lease_full(d, l, target)) {
 		struct df_grid_source *s = &g->source[d->fresh_source];
 		if (ordered(d) && s->kind == DF_SOURCE_READER && !(s->ended && d->ready.n == 0))
 			break; /* its turn: nothing behind it may be leased before its last cell */
@@ -246,6 +256,7 @@ static enum df_err take_fresh(struct df_dispatch *d, struct df_lease *l, uint64_
 			break;
 		DF_TRY(df_lease_take(l, cells, NULL, bytes));
 		s->fresh = cells.first + cells.n;
+		d->fresh_cells -= cells.n < d->fresh_cells ? cells.n : d->fresh_cells;
 		d->fresh_bytes -= bytes < d->fresh_bytes ? bytes : d->fresh_bytes;
 		d->window_used += bytes;
 	}
@@ -255,17 +266,17 @@ static enum df_err take_fresh(struct df_dispatch *d, struct df_lease *l, uint64_
 /* What nobody has had yet, or an idle lane's twin. */
 static enum df_err take_new(struct df_dispatch *d, const struct df_lane *lane, struct df_lease *l, uint64_t now_ns)
 {
-	uint64_t target = df_pace_target(d, lane);
+	uint64_t target = target_of(d, lane);
 	if (!window_full(d)) {
 		size_t before = d->ready.n;
 		DF_TRY(take_queue(d, &d->ready, l, target, false));
 		if (before != d->ready.n)
 			d->window_used +=
 				l->n_blob * d->config.grid->cell_bytes; /* as df_dispatch_written will count them */
-		else if (!df_pace_hinders(d, lane, now_ns))
+		else if (d->config.waits || !df_pace_hinders(d, lane, now_ns))
 			DF_TRY(take_fresh(d, l, target));
 	}
-	if (!l->n_cells && !lane->held && d->config.tail_redo && !d->redo.n)
+	if (!l->n_cells && !lane->held && d->config.tail_redo && !d->config.waits && !d->redo.n)
 		return df_lease_twin(d, lane, l, now_ns);
 	return DF_OK;
 }
@@ -275,6 +286,10 @@ static enum df_err fill(struct df_dispatch *d, struct df_lane *lane, struct df_l
 	if (d->alone.n && !lane->held)
 		return take_suspect(d, lane, l);
 	DF_TRY(take_redo(d, lane, l, now_ns));
+	if (d->config.waits) {
+		bool enough = lane->held >= df_spread_credits(d) || df_spread_clears(d, lane);
+		return l->n_cells || enough ? DF_OK : take_new(d, lane, l, now_ns);
+	}
 	/* while suspects wait for an empty lane, nothing new keeps lanes from becoming empty; a lane that is late has enough */
 	if (l->n_cells || d->alone.n || lane->held >= d->config.credits || df_pace_late(d, lane, now_ns))
 		return DF_OK;

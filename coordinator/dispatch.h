@@ -8,6 +8,9 @@
  * of base/limits.h. A suspect cell is leased alone, to a lane that holds nothing else. What was lost goes to the lane that will come
  * to it soonest, above its credits when need be.
  *
+ * With `waits` (the pipeline waits for the network), what work costs says nothing about how long it takes: leases are of a few cells whatever
+ * lane they go to, spread evenly over lanes, answered in any order, and none is late; what was lost goes to the lane that holds least.
+ *
  * With `tail_redo`, an idle lane for which there is nothing else gets a *twin* of the oldest lease on a lane that is late. The first
  * whole result of the two counts; the other lease is *void* from then on: it holds no cells, and nobody waits for it.
  */
@@ -32,6 +35,7 @@ struct df_dispatch_config {
 	uint64_t window_bytes;    /* -k: input bytes leased and not yet written out; 0: no order kept */
 	uint32_t n_lane_hint;     /* workers: the tail is cut finer so that all end together */
 	bool tail_redo;           /* the pipeline has no side effects: late work may be done twice */
+	bool waits;               /* for the network: many small leases at once; no twins, whatever tail_redo says */
 };
 
 /* A lease as it is sent. Owned by the dispatch until seen, failed, retired or dropped as void. */
@@ -68,6 +72,8 @@ struct df_blame {
 	uint64_t seq, since_ns; /* of the slot: the same batch, the same sign of progress */
 	uint64_t lease;
 	struct df_record_id record; /* the first of the batch */
+	const char *
+		last_words; /* of a child that could not start and no other could; NULL: none; valid during df_control_on_exit */
 };
 
 enum df_err df_dispatch_create(const struct df_dispatch_config *config,

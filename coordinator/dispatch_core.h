@@ -6,6 +6,7 @@
  *   dispatch_lease.c  leases that are out: answers, twins, putting back
  *   dispatch_blame.c  deaths: suspects, strikes, poison
  *   dispatch_pace.c   what work costs on each lane: sizes, who is late, who comes to it soonest
+ *   dispatch_spread.c the same questions where work waits for the network
  */
 #ifndef DF_COORDINATOR_DISPATCH_CORE_H
 #define DF_COORDINATOR_DISPATCH_CORE_H
@@ -23,7 +24,8 @@ struct df_lane {
 	uint64_t lost_ns;
 	uint64_t bytes;     /* of all that it holds */
 	double ns_per_byte; /* running mean of its own results; 0: none yet */
-	/* What it is at, as far as can be told from here: leases are answered in the order in which they went. */
+	/* What it is at, as far as can be told from here: leases are answered in the order in which they went (not where they wait for the network,
+	 * and there nobody asks). */
 	uint64_t head, head_bytes;
 	uint64_t since_ns; /* 0: not looked at since the last answer */
 };
@@ -40,6 +42,7 @@ struct df_dispatch {
 	struct df_work_queue alone, redo, ready;
 	uint32_t fresh_source; /* sources before it have no fresh cells left */
 	uint64_t fresh_bytes;  /* plain bytes still behind the cursor, for the tail; an upper bound */
+	uint64_t fresh_cells;  /* likewise */
 	double rate;           /* bytes per ns of all lanes with a mean; n_rate of them */
 	size_t n_rate;
 	double last_cost;     /* ns per byte of the last lane that had a mean, when none has */
@@ -74,6 +77,13 @@ enum df_err df_lease_put_back(struct df_dispatch *d, struct df_lease *l, uint64_
 /* Make `l` the twin of the lease that is out longest on a lane that is late; l stays empty when there is none. */
 enum df_err df_lease_twin(struct df_dispatch *d, const struct df_lane *lane, struct df_lease *l,
 			  uint64_t now_ns) DF_MUST_CHECK;
+
+/* dispatch_spread.c: of pipelines that wait for the network */
+uint64_t df_spread_cells(const struct df_dispatch *d);   /* of the next lease */
+uint32_t df_spread_credits(const struct df_dispatch *d); /* leases that a lane may hold now, redone ones apart */
+/* The lane that is kept free for a suspect: nothing new goes there until it holds nothing. */
+bool df_spread_clears(const struct df_dispatch *d, const struct df_lane *lane);
+const struct df_lane *df_spread_least(const struct df_dispatch *d); /* NULL: none may have more now */
 
 /* dispatch_pace.c */
 double df_pace_cost(const struct df_dispatch *d, const struct df_lane *lane); /* ns per byte; 0: nothing known */

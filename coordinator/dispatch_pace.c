@@ -68,7 +68,7 @@ uint64_t df_pace_target(const struct df_dispatch *d, const struct df_lane *lane)
 void df_pace_look(struct df_dispatch *d, struct df_lane *lane, uint64_t now_ns)
 {
 	const struct df_lease *head = NULL;
-	if (!lane->held || lane->since_ns)
+	if (!lane->held || lane->since_ns || d->config.waits)
 		return;
 	for (size_t i = 0; i < d->n_lease; i++)
 		if (d->lease[i]->lane == lane->id && (!head || d->lease[i]->id < head->id))

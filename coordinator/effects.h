@@ -30,7 +30,8 @@ struct df_look {
 	struct df_record_id record; /* the first of the batch */
 	uint64_t n_record;
 	uint32_t stage;
-	uint64_t memory_bytes; /* its own: resident, backed by no file; when wanted */
+	uint64_t memory_bytes;                         /* its own: resident, backed by no file; when wanted */
+	uint64_t calls_moved, calls_out, calls_due_ns; /* as in the slot */
 };
 
 struct df_effects {

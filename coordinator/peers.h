@@ -22,6 +22,7 @@ struct df_sight {
 	uint64_t seq, since_ns, alive;
 	uint64_t late_ns; /* the same work without a sign of progress, counted while the coordinator itself was awake */
 	uint64_t still_ns; /* likewise: its link thread does not run */
+	uint64_t calls_moved;
 	uint64_t memory_bytes;
 };
 

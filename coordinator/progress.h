@@ -26,7 +26,7 @@ struct df_progress {
 };
 
 void df_progress_init(struct df_progress *p, bool bar, bool quiet, bool color, uint64_t now_ns);
-/* Draw when it is due. states: one character per worker ('#' at work, '.' waiting, '!' being replaced). */
+/* Draw when it is due. states: one character per worker ('#' at work, '~' waiting for answers, '.' waiting). */
 void df_progress_tick(struct df_progress *p, const struct df_control_stats *s, const char *states, uint64_t now_ns);
 void df_progress_end(struct df_progress *p); /* takes the bar off the screen */
 

@@ -23,6 +23,7 @@ enum df_output_format { DF_OUTFMT_AUTO, DF_OUTFMT_JSONL, DF_OUTFMT_NPY, DF_OUTFM
 enum df_dtype { DF_DTYPE_F32, DF_DTYPE_F16 };
 enum df_halt { DF_HALT_SOON, DF_HALT_NOW };
 enum df_bar_when { DF_BAR_AUTO, DF_BAR_ALWAYS, DF_BAR_NEVER };
+enum df_trace_when { DF_TRACE_AUTO, DF_TRACE_YES, DF_TRACE_NO };
 /* fsync: enum df_fsync of coordinator/sink/store.h, same order as the words. The DF_OUTFMT_ prefix keeps clear of df_output_kind. */
 
 struct df_run_options {
@@ -32,6 +33,7 @@ struct df_run_options {
 	bool has_side_effects;              /* a stage is DF_STAGE_SIDE_EFFECTS: nothing is redone at the tail */
 	bool has_vectors;                   /* a stage is DF_STAGE_VECTORS */
 	bool has_model;                     /* a stage is DF_STAGE_MODEL: workers start slowly */
+	bool has_calls; /* a stage is DF_STAGE_NETWORK: it waits for the network, and may cost money */
 
 	/* --- input --- */
 	const struct df_str
@@ -68,6 +70,15 @@ struct df_run_options {
 		mem_limit; /* bytes of the whole run, the coordinator's among them; 0: chosen by the machine (memory.h) */
 	bool confine;      /* workers and readers give up what they do not need */
 	uint64_t doc_timeout_ns; /* a document that computes for longer is stopped; 0: never */
+
+	/* --- calls of models (has_calls; else nobody looks at these) --- */
+	double budget;       /* USD of the whole run, over all its lives; 0: no limit */
+	int trace;           /* enum df_trace_when, never AUTO: DIR/trace.jsonl is written */
+	struct df_str otlp;  /* where spans go at the end; empty: nowhere */
+	struct df_str cache; /* folder of answers; empty: the usual one */
+	bool no_cache;
+	uint64_t cache_size; /* bytes on disk */
+	bool stream;         /* the text of one answer goes to stdout as it comes, and rows do not */
 
 	/* --- the end --- */
 	uint64_t grace_ns;         /* of a stop on request */

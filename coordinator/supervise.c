@@ -40,7 +40,15 @@ struct child {
 	bool killed; /* by us */
 };
 
+#define GIVEN_MAX (DF_INHERITED_FDS - DF_SLOT_FD - 1)
+
 struct df_supervisor {
+	struct given {
+		int fd, as;
+	} given[GIVEN_MAX]; /* to workers */
+	size_t n_given;
+	bool stream;
+	char last_words[DF_LAST_WORDS_BYTES]; /* of the child reaped last */
 	struct child *child;
 	size_t n, cap;
 	struct df_process_stats *stats;
@@ -105,22 +113,40 @@ static int spawn(struct df_supervisor *s, const int fd[3], const struct df_herit
 	(void)posix_spawn_file_actions_adddup2(&actions, fd[0], 0);
 	(void)posix_spawn_file_actions_adddup2(&actions, fd[1], DF_HERITAGE_FD);
 	(void)posix_spawn_file_actions_adddup2(&actions, fd[2], DF_SLOT_FD);
-	/* a child's stdout is stderr: only the sink writes data */
-	(void)posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+	for (size_t i = 0; h->role == DF_ROLE_WORKER && i < s->n_given; i++)
+		(void)posix_spawn_file_actions_adddup2(&actions, s->given[i].fd, s->given[i].as);
+	/* a child's stdout is stderr: only the sink writes data, unless one answer is streamed */
+	if (!s->stream || h->role != DF_ROLE_WORKER)
+		(void)posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
 	int e = posix_spawn(ret_pid, "/proc/self/exe", &actions, &attr, argv, s->env);
 	(void)posix_spawnattr_destroy(&attr);
 	(void)posix_spawn_file_actions_destroy(&actions);
 	return e;
 }
 
-/* Descriptors 3 and 4 may be anything in this process: keep clear of them, or dup2 would overwrite what it copies from. */
+/* Those that have their meaning in a child may be anything in this process: keep clear of them, or dup2 would overwrite what it copies from. */
 static int keep_clear(int fd)
 {
-	if (fd > DF_SLOT_FD || fd < 0)
+	if (fd >= DF_INHERITED_FDS || fd < 0)
 		return fd;
-	int high = fcntl(fd, F_DUPFD_CLOEXEC, DF_SLOT_FD + 1);
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, DF_INHERITED_FDS);
 	(void)close(fd);
 	return high;
+}
+
+enum df_err df_supervisor_give(struct df_supervisor *s, int fd, int as, struct df_fail *fail)
+{
+	DF_ASSERT(s->n_given < GIVEN_MAX && as > DF_SLOT_FD && as < DF_INHERITED_FDS);
+	int kept = fcntl(fd, F_DUPFD_CLOEXEC, DF_INHERITED_FDS);
+	if (kept < 0)
+		return df_fail_errno(fail, "cannot keep a file for workers");
+	s->given[s->n_given++] = (struct given){kept, as};
+	return DF_OK;
+}
+
+void df_supervisor_stream(struct df_supervisor *s)
+{
+	s->stream = true;
 }
 
 enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritage *h, int stdin_fd,
@@ -235,6 +261,9 @@ bool df_supervisor_look(struct df_supervisor *s, uint64_t lane, unsigned want, s
 			continue;
 		look_at_slot(c->slot, &l);
 		l.alive = atomic_load(&c->slot->alive);
+		l.calls_moved = atomic_load(&c->slot->calls_moved);
+		l.calls_out = atomic_load(&c->slot->calls_out);
+		l.calls_due_ns = atomic_load(&c->slot->calls_due_ns);
 		l.stopped = (want & DF_LOOK_STOPPED) && is_stopped(c->pid);
 		l.memory_bytes = want & DF_LOOK_MEMORY ? df_memory_own("", c->pid) : 0;
 		*ret_look = l;
@@ -321,6 +350,11 @@ bool df_supervisor_reap(struct df_supervisor *s, struct df_child_exit *ret_exit)
 			.signal = sig,
 			.blame = read_blame(c->slot, sig, WIFEXITED(status) ? WEXITSTATUS(status) : 0),
 		};
+		if (ret_exit->exit_code == DF_CHILD_EXIT_USAGE) {
+			(void)snprintf(s->last_words, sizeof(s->last_words), "%.*s", DF_LAST_WORDS_BYTES - 1,
+				       c->slot->last_words);
+			ret_exit->blame.last_words = s->last_words;
+		}
 		if (was_oom(s, c, sig) && ret_exit->blame.computing) {
 			ret_exit->blame.cause = DF_CAUSE_MEMORY;
 			ret_exit->blame.detail = 0;
@@ -366,6 +400,8 @@ void df_supervisor_destroy(struct df_supervisor **supervisor)
 	if (!s)
 		return;
 	df_supervisor_end_all(s, 200);
+	for (size_t i = 0; i < s->n_given; i++)
+		(void)close(s->given[i].fd);
 	free(s->child);
 	free(s->stats);
 	free(s->env);
@@ -389,12 +425,19 @@ size_t df_supervisor_children(const struct df_supervisor *s, struct df_child_inf
 	return n;
 }
 
+static char state_of(const struct df_slot *slot)
+{
+	if (atomic_load(&slot->computing))
+		return '#';
+	return atomic_load(&slot->calls_out) ? '~' : '.';
+}
+
 void df_supervisor_states(const struct df_supervisor *s, char *ret_states, size_t size)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < s->n && n + 1 < size; i++)
 		if (s->child[i].role == DF_ROLE_WORKER)
-			ret_states[n++] = atomic_load(&s->child[i].slot->computing) ? '#' : '.';
+			ret_states[n++] = state_of(s->child[i].slot);
 	ret_states[n] = '\0';
 }
 

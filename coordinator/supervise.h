@@ -35,6 +35,11 @@ enum df_err df_supervisor_create(struct df_supervisor **ret_supervisor, struct d
 void df_supervisor_destroy(struct df_supervisor **s);
 void df_supervisor_end_all(struct df_supervisor *s, int grace_ms);
 
+/* Workers started from now on have this file as descriptor `as`, above those that all children have; a copy of it is kept. */
+enum df_err df_supervisor_give(struct df_supervisor *s, int fd, int as, struct df_fail *fail) DF_MUST_CHECK;
+/* Workers have this process's stdout as theirs, instead of its stderr. */
+void df_supervisor_stream(struct df_supervisor *s);
+
 /* `base` is copied; lane, role, number, nonce and lane_endpoint are those of the new child. stdin_fd: -1 for /dev/null. */
 enum df_err df_supervisor_spawn(struct df_supervisor *s, const struct df_heritage *h, int stdin_fd,
 				struct df_fail *fail) DF_MUST_CHECK;
@@ -51,7 +56,7 @@ struct df_child_info {
 	pid_t pid;
 };
 size_t df_supervisor_children(const struct df_supervisor *s, struct df_child_info *ret, size_t max);
-/* One character per worker: '#' computing, '.' waiting. */
+/* One character per worker: '#' computing, '~' waiting for answers, '.' waiting. */
 void df_supervisor_states(const struct df_supervisor *s, char *ret_states, size_t size);
 /* What ended children used; valid until the next reap. */
 const struct df_process_stats *df_supervisor_stats(const struct df_supervisor *s, size_t *ret_n);

@@ -60,6 +60,14 @@ static void format(const struct df_heritage *h, struct df_buf *b)
 	add_number(b, "log_format", h->log_format);
 	add_number(b, "memory_max", h->memory_max);
 	add_number(b, "confine", h->confine);
+	add_number(b, "purse", h->purse);
+	add_number(b, "trace", h->trace);
+	add_number(b, "run_id", h->run_id);
+	add_number(b, "cached", h->cached);
+	add_string(b, "cache", h->cache);
+	add_number(b, "cache_bytes", h->cache_bytes);
+	add_number(b, "grace_ns", h->grace_ns);
+	add_number(b, "stream", h->stream);
 	(void)df_buf_addz(b, ",\"read_path\":[");
 	for (size_t i = 0; i < h->n_read_path; i++) {
 		(void)df_buf_addz(b, i ? "," : "");
@@ -145,6 +153,14 @@ static void take(const struct df_json *o, struct df_heritage *h)
 		.log_format = (uint32_t)get_number(o, "log_format"),
 		.memory_max = get_number(o, "memory_max"),
 		.confine = get_number(o, "confine") != 0,
+		.purse = get_number(o, "purse") != 0,
+		.trace = get_number(o, "trace") != 0,
+		.run_id = get_number(o, "run_id"),
+		.cached = get_number(o, "cached") != 0,
+		.cache = df_json_get_str(o, "cache"),
+		.cache_bytes = get_number(o, "cache_bytes"),
+		.grace_ns = get_number(o, "grace_ns"),
+		.stream = get_number(o, "stream") != 0,
 	};
 }
 
@@ -227,6 +243,13 @@ void df_slot_end(struct df_slot *s)
 	atomic_fetch_add(&s->seq, 1);
 	atomic_store(&s->computing, 0);
 	atomic_fetch_add(&s->seq, 1);
+}
+
+void df_slot_last_words(struct df_slot *s, const char *words)
+{
+	size_t n = strnlen(words, sizeof(s->last_words) - 1);
+	memcpy(s->last_words, words, n);
+	s->last_words[n] = '\0';
 }
 
 void df_slot_stage(struct df_slot *s, uint32_t stage)

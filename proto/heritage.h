@@ -3,7 +3,9 @@
  * heritage: what a local child process inherits, by descriptor, so that it can work at once.
  *
  * Descriptor 3 is the heritage (a sealed memory file: a JSON object, format_version first), 4 the child's slot (shared memory
- * that outlives it). Descriptor 0 is the run's stdin for the reader that reads it, and /dev/null otherwise.
+ * that outlives it). Descriptor 0 is the run's stdin for the reader that reads it, and /dev/null otherwise. Workers of a pipeline that calls
+ * out have the run's purse on 5 (purse.h) and its trace on 6, when there is one. Nothing secret is in a heritage: keys are in the environment, or in
+ * files that it names.
  */
 #ifndef DF_PROTO_HERITAGE_H
 #define DF_PROTO_HERITAGE_H
@@ -20,6 +22,8 @@
 #define DF_HERITAGE_VERSION 1
 #define DF_HERITAGE_FD 3
 #define DF_SLOT_FD 4
+#define DF_INHERITED_FDS 7     /* 0 .. 6 have their meaning in a child */
+#define DF_CHILD_EXIT_USAGE 13 /* a child cannot start, and no other could: the slot says why */
 #define DF_CHILD_EXIT_NOMEM 12 /* a child left since its memory did not suffice; the slot says over what */
 
 struct df_heritage {
@@ -47,6 +51,14 @@ struct df_heritage {
 	bool confine;             /* give up what it does not need before the first byte of input */
 	struct df_str *read_path; /* files and folders that hold the inputs */
 	size_t n_read_path;
+	/* --- of a pipeline that calls out --- */
+	bool purse, trace;   /* descriptors 5 and 6 are there */
+	uint64_t run_id;     /* of the trace: the same for all processes of a run, also after a restart */
+	bool cached;         /* answers are kept */
+	struct df_str cache; /* folder of answers; empty: the usual one */
+	uint64_t cache_bytes;
+	uint64_t grace_ns; /* what calls in flight may take when the run is asked to stop */
+	bool stream;       /* descriptor 1 is the run's stdout, for the text of one answer */
 };
 
 /* A memory file with the heritage in it; *ret_fd is close-on-exec. */
@@ -60,6 +72,7 @@ enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage 
  * its link thread), read by the coordinator after the process was reaped. `seq` is odd while the fields change.
  */
 #define DF_SLOT_WAITS UINT64_MAX
+#define DF_LAST_WORDS_BYTES 800
 
 struct df_slot {
 	atomic_uint_fast64_t seq;
@@ -73,6 +86,13 @@ struct df_slot {
 	atomic_uint_fast64_t since_ns;       /* CLOCK_MONOTONIC; begin, or the last df_slot_tick; DF_SLOT_WAITS */
 	atomic_uint_fast64_t stage;          /* number of the stage in work; DF_NO_STAGE */
 	atomic_uint_fast64_t peak_rss_bytes; /* of the child since its exec; see df_slot_note_memory */
+	char last_words
+		[DF_LAST_WORDS_BYTES]; /* of a child that exits with DF_CHILD_EXIT_USAGE; written once, just before */
+	/* Calls of a pipeline that waits for the network; by the link thread, beside the sequence. */
+	atomic_uint_fast64_t calls_moved; /* changes whenever a call was sent, answered, or put off */
+	atomic_uint_fast64_t calls_out;   /* in flight or waiting for their time */
+	atomic_uint_fast64_t
+		calls_due_ns; /* CLOCK_MONOTONIC: until then they wait on purpose, for a limit or a server that said when; 0: for none */
 };
 
 enum df_err df_slot_create(struct df_slot **ret_slot, int *ret_fd, struct df_fail *fail) DF_MUST_CHECK;
@@ -84,6 +104,8 @@ void df_slot_begin(struct df_slot *s, uint64_t lease, struct df_record_id first,
 void df_slot_end(struct df_slot *s);
 /* The stage in work from now on; DF_NO_STAGE: none. */
 void df_slot_stage(struct df_slot *s, uint32_t stage);
+/* What a child says when it cannot start. */
+void df_slot_last_words(struct df_slot *s, const char *words);
 /* A sign of progress within a long piece of work: the deadline counts from here. */
 void df_slot_tick(struct df_slot *s, uint64_t now_ns);
 /* The work waits for the sink to take what it made: no deadline counts until the next tick. */

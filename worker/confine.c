@@ -16,6 +16,7 @@
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -30,8 +31,9 @@
 #define SANITIZED 0
 #endif
 
-#define OPEN_FILES_MAX 256 /* descriptors of a worker: about 30 */
-#define MODEL_DEPTH 3      /* models/NAME/1_Pooling */
+#define OPEN_FILES_MAX 256           /* descriptors of a worker: about 30 */
+#define OPEN_SOCKETS_MAX (16U << 10) /* and of one that calls out */
+#define MODEL_DEPTH 3                /* models/NAME/1_Pooling */
 #define MODEL_ENTRIES 1024
 
 /* ------------------------------------------------------------------ limits and privileges */
@@ -53,14 +55,30 @@ static bool is_file(int fd)
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
+/* As many as the user may have: each call in flight may be a connection. */
+static void raise_open_files(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	rlim_t most = limit.rlim_max == RLIM_INFINITY || limit.rlim_max > OPEN_SOCKETS_MAX ? OPEN_SOCKETS_MAX
+											   : limit.rlim_max;
+	limit.rlim_cur = limit.rlim_max = most;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static void lower_limits(const struct df_confine *c)
 {
-	lower(RLIMIT_NOFILE, OPEN_FILES_MAX);
+	if (c->network)
+		raise_open_files();
+	else
+		lower(RLIMIT_NOFILE, OPEN_FILES_MAX);
 	/* where stderr is a file, the last words must get into it */
-	if (!is_file(STDOUT_FILENO) && !is_file(STDERR_FILENO))
+	if (!c->network && !is_file(STDOUT_FILENO) && !is_file(STDERR_FILENO))
 		lower(RLIMIT_FSIZE, 0);
 	if (c->memory_max && !SANITIZED)
-		lower(RLIMIT_DATA, c->memory_max + DF_CONFINE_DATA_SLACK + (c->model_dir ? DF_CONFINE_MODEL_SLACK : 0));
+		lower(RLIMIT_DATA, c->memory_max + DF_CONFINE_DATA_SLACK + (c->model_dir ? DF_CONFINE_MODEL_SLACK : 0) +
+					   (c->network ? DF_CONFINE_NETWORK_SLACK : 0));
 }
 
 /* root keeps what lets it read the user's inputs, and nothing else; anybody else has nothing to lose here. */
@@ -121,9 +139,9 @@ static size_t handled(int abi, bool network, struct ruleset *ret_set)
 
 /* What cannot be opened has no rule, and so cannot be read. False when that is not the file's fault but this process's: it has no
  * descriptor or memory left, and would find every file closed to it. */
-static bool allow(int ruleset, const char *path)
+static bool allow_as(int ruleset, const char *path, uint64_t access)
 {
-	struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE};
+	struct landlock_path_beneath_attr rule = {.allowed_access = access};
 	rule.parent_fd = TEMP_FAILURE_RETRY(open(path, O_PATH | O_CLOEXEC));
 	if (rule.parent_fd < 0)
 		return errno != EMFILE && errno != ENFILE && errno != ENOMEM;
@@ -132,6 +150,11 @@ static bool allow(int ruleset, const char *path)
 	(void)close(rule.parent_fd);
 	errno = e;
 	return added || e != ENOMEM;
+}
+
+static bool allow(int ruleset, const char *path)
+{
+	return allow_as(ruleset, path, LANDLOCK_ACCESS_FS_READ_FILE);
 }
 
 /* Caches of models are often folders of links to files that lie elsewhere. */
@@ -155,10 +178,13 @@ static void allow_links(int ruleset, const char *dir, int depth, unsigned *entri
 		(void)closedir(d);
 }
 
-/* libarchive has names inside archives converted: glibc finds its tables beside libc. */
-static void allow_gconv(int ruleset)
+/* libarchive has names inside archives converted: glibc finds its tables beside libc, and the modules of its name service (which it opens when the
+ * first name is looked up). */
+static void allow_beside_libc(int ruleset, bool network)
 {
-	static const char *const place[] = {"%.*s/gconv", "/usr%.*s/gconv"}; /* where /lib is a folder of its own */
+	/* where /lib is a folder of its own */
+	static const char *const gconv[] = {"%.*s/gconv", "/usr%.*s/gconv"}, *const modules[] = {"%.*s", "/usr%.*s"};
+	const char *const *place = network ? modules : gconv;
 	Dl_info info;
 	char path[PATH_MAX];
 	if (dladdr(__extension__(void *) fopen, &info) == 0 || !info.dli_fname)
@@ -168,6 +194,55 @@ static void allow_gconv(int ruleset)
 	for (int i = 0; n > 0 && i < 2; i++)
 		if (snprintf(path, sizeof(path), place[i], n, info.dli_fname) < (int)sizeof(path))
 			(void)allow(ruleset, path);
+}
+
+/* What getaddrinfo and TLS open, now and in a later hour. */
+static void allow_network(int ruleset)
+{
+	static const char *const path[] = {
+		"/etc/resolv.conf",
+		"/etc/hosts",
+		"/etc/host.conf",
+		"/etc/nsswitch.conf",
+		"/etc/gai.conf",
+		"/etc/services",
+		"/etc/protocols",
+		"/etc/ld.so.cache",
+		"/run/systemd/resolve",
+		"/run/resolvconf",
+		"/run/NetworkManager",
+		"/etc/ssl/certs",
+		"/etc/ssl/openssl.cnf",
+		"/etc/ssl/cert.pem",
+		"/usr/lib/ssl",
+		"/usr/share/ca-certificates",
+		"/usr/local/share/ca-certificates",
+		"/etc/ca-certificates",
+		"/etc/pki/tls",
+		"/etc/pki/ca-trust",
+		"/dev/urandom",
+	};
+	static const char *const variable[] = {"SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "OPENSSL_CONF"};
+	for (size_t i = 0; i < sizeof(path) / sizeof(path[0]); i++)
+		(void)allow(ruleset, path[i]);
+	for (size_t i = 0; i < sizeof(variable) / sizeof(variable[0]); i++) {
+		const char *named = getenv(variable[i]);
+		if (named && *named)
+			(void)allow(ruleset, named);
+	}
+}
+
+static bool allow_writing(int ruleset, const struct df_confine *c, uint64_t handled)
+{
+	char path[PATH_MAX];
+	const uint64_t access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
+				LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |
+				LANDLOCK_ACCESS_FS_REMOVE_FILE | FS_TRUNCATE;
+	for (size_t i = 0; i < c->n_write_path; i++)
+		if (snprintf(path, sizeof(path), DF_STR_FMT, DF_STR_ARG(c->write_path[i])) < (int)sizeof(path) &&
+		    !allow_as(ruleset, path, access & handled))
+			return false;
+	return true;
 }
 
 static bool allow_all(int ruleset, const struct df_confine *c)
@@ -183,7 +258,9 @@ static bool allow_all(int ruleset, const struct df_confine *c)
 			return false;
 		allow_links(ruleset, c->model_dir, 0, &entries);
 	}
-	allow_gconv(ruleset);
+	allow_beside_libc(ruleset, c->network);
+	if (c->network)
+		allow_network(ruleset);
 	if (SANITIZED)
 		(void)allow(ruleset, "/proc");
 	return true;
@@ -199,7 +276,8 @@ static bool restrict_files(const struct df_confine *c, struct df_fail *fail, enu
 		return false;
 	size_t size = handled(abi, c->network, &set);
 	int fd = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
-	if (fd >= 0 && allow_all(fd, c) && syscall(SYS_landlock_restrict_self, fd, 0) == 0) {
+	if (fd >= 0 && allow_all(fd, c) && allow_writing(fd, c, set.handled_access_fs) &&
+	    syscall(SYS_landlock_restrict_self, fd, 0) == 0) {
 		(void)close(fd);
 		return true;
 	}
@@ -211,17 +289,20 @@ static bool restrict_files(const struct df_confine *c, struct df_fail *fail, enu
 	return *ret_err == DF_OK;
 }
 
-enum df_err df_confine_begin(const struct df_confine *c, unsigned *ret_missing, struct df_fail *fail)
+enum df_err df_confine_begin(struct df_confine *c, unsigned *ret_missing, struct df_fail *fail)
 {
 	enum df_err err = DF_OK;
 	unsigned missing = df_confine_has_seccomp() ? 0 : DF_CONFINE_NO_SECCOMP;
 	tzset(); /* times in archives are local: read the zone while it can be */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return df_fail_errno(fail, "cannot give up privileges (--confine=false does without)");
-	if (!restrict_files(c, fail, &err))
+	c->files_bound = restrict_files(c, fail, &err);
+	if (!c->files_bound)
 		missing |= DF_CONFINE_NO_LANDLOCK;
 	DF_TRY(err);
 	drop_capabilities();
+	if (c->network && !SANITIZED)
+		(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	lower_limits(c);
 	*ret_missing = missing;
 	return DF_OK;

@@ -13,6 +13,10 @@
  *                      its attributes, no ptrace, mount, bpf, keys, io_uring and the like. What is refused fails with EPERM,
  *                      so that a library that merely tries goes on; a call of a foreign architecture ends the process.
  *
+ * A worker that calls out (`network`) keeps what that needs, and no other worker does: sockets of the internet and of netlink, as many descriptors as
+ * the user may have, files of the resolver and of certificates, and the folders of `write_path` (limits and answers, which all
+ * processes of a machine share). It is not dumpable: its memory and environment hold keys.
+ *
  * What stays: descriptors that are open, memory, threads, time, connecting to AF_UNIX sockets by path, signals to
  * itself (abort). RLIMIT_CORE is left as the user has it: 0 unless raised on purpose.
  *
@@ -31,9 +35,13 @@
 struct df_confine {
 	const struct df_str *read_path; /* absolute; files, or folders with all that is in them */
 	size_t n_read_path;
-	const char *model_dir; /* folder of models; links in it are followed; NULL: none */
-	bool network;          /* a stage calls out */
-	uint64_t memory_max;   /* bytes of its own that the process may use; 0: no limit */
+	const char *model_dir;           /* folder of models; links in it are followed; NULL: none */
+	bool network;                    /* a stage calls out */
+	uint64_t memory_max;             /* bytes of its own that the process may use; 0: no limit */
+	const struct df_str *write_path; /* folders that exist, beneath which files are made, written and removed */
+	size_t n_write_path;
+	bool files_bound; /* set by df_confine_begin: the kernel holds the process to these paths, so that df_confine_end need not refuse
+			   * writing itself */
 };
 
 enum {
@@ -42,7 +50,7 @@ enum {
 };
 
 /* Returns what this kernel cannot do (bits as above). DF_ERR_IO: it can, and refused all the same. */
-enum df_err df_confine_begin(const struct df_confine *c, unsigned *ret_missing, struct df_fail *fail) DF_MUST_CHECK;
+enum df_err df_confine_begin(struct df_confine *c, unsigned *ret_missing, struct df_fail *fail) DF_MUST_CHECK;
 
 /* DF_OK also where the kernel cannot. DF_ERR_IO as above; the process should not go on. */
 enum df_err df_confine_end(const struct df_confine *c, struct df_fail *fail) DF_MUST_CHECK;
@@ -58,5 +66,7 @@ int df_confine_landlock_abi(void);
  */
 #define DF_CONFINE_DATA_SLACK ((uint64_t)32 << 20)
 #define DF_CONFINE_MODEL_SLACK ((uint64_t)160 << 20) /* and this with a model */
+#define DF_CONFINE_NETWORK_SLACK                                                                                       \
+	((uint64_t)128 << 20) /* and this for stacks of many threads, TLS, and a mapped cache */
 
 #endif

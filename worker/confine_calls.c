@@ -230,7 +230,7 @@ static void by_bits(struct program *p, int nr, unsigned arg, uint32_t mask, uint
 	give(p, RETURN_ERRNO(EPERM));
 }
 
-static void add_arguments(struct program *p, bool network)
+static void add_arguments(struct program *p, bool network, bool writes)
 {
 	const uint32_t families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
 	const uint32_t self[] = {(uint32_t)getpid(), 0};
@@ -247,17 +247,29 @@ static void add_arguments(struct program *p, bool network)
 	by_value(p, SYS_prlimit64, 0, self, 2, true);
 	by_value(p, SYS_ioctl, 1, keys, 2, false);
 	by_value(p, SYS_prctl, 0, stay, 1, false);
-	by_bits(p, SYS_openat, 2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY);
+	if (!writes) {
+		by_bits(p, SYS_openat, 2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY);
 #ifdef SYS_open
-	by_bits(p, SYS_open, 1, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY);
+		by_bits(p, SYS_open, 1, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY);
 #endif
+	}
 	if (!SANITIZED) {
 		by_bits(p, SYS_clone, 0, CLONE_THREAD | namespaces, CLONE_THREAD);
 		give_if(p, SYS_ptrace, RETURN_ERRNO(EPERM));
 	}
 }
 
-static void build(struct program *p, bool network)
+/* A database makes its files beside it, and removes them, at any time. */
+static void add_removing(struct program *p)
+{
+	give_if(p, SYS_unlinkat, SECCOMP_RET_ALLOW);
+#ifdef SYS_unlink
+	give_if(p, SYS_unlink, SECCOMP_RET_ALLOW);
+#endif
+}
+
+/* `writes`: Landlock says where files may be written, so that this filter need not refuse it altogether. */
+static void build(struct program *p, bool network, bool writes)
 {
 	p->n = 0;
 	load(p, offsetof(struct seccomp_data, arch));
@@ -274,7 +286,9 @@ static void build(struct program *p, bool network)
 	give(p, RETURN_ERRNO(ENOSYS));
 	give_if(p, NR_CLONE3, RETURN_ERRNO(ENOSYS));
 	give_if(p, NR_OPENAT2, RETURN_ERRNO(ENOSYS));
-	add_arguments(p, network);
+	add_arguments(p, network, writes);
+	if (writes)
+		add_removing(p);
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
 		give_if(p, (uint32_t)refused[i], RETURN_ERRNO(EPERM));
 	give(p, SECCOMP_RET_ALLOW);
@@ -291,7 +305,7 @@ enum df_err df_confine_end(const struct df_confine *c, struct df_fail *fail)
 	struct program p;
 	if (!df_confine_has_seccomp())
 		return DF_OK;
-	build(&p, c->network);
+	build(&p, c->network, c->network && c->files_bound);
 	struct sock_fprog filter = {p.n, p.code};
 	long thread = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter);
 	if (thread < 0)

@@ -152,6 +152,15 @@ void df_emit_drop(struct df_emit *e)
 	}
 }
 
+void df_emit_release(struct df_emit *e)
+{
+	for (int k = 0; k < DF_N_OUTPUT; k++) {
+		df_buf_release(&e->out[k]);
+		df_buf_init(&e->out[k], DF_FRAME_BYTES_MAX);
+		e->rows[k] = 0;
+	}
+}
+
 /* ------------------------------------------------------------------ JSON of a row */
 
 static void add_key(struct df_buf *b, struct df_str key)

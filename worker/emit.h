@@ -41,5 +41,7 @@ enum df_err df_emit_batch(struct df_emit *e, struct df_batch *batch, uint32_t at
 enum df_err df_emit_flush(struct df_emit *e, struct df_fail *fail) DF_MUST_CHECK;
 /* Forget what is left: the lease failed. */
 void df_emit_drop(struct df_emit *e);
+/* Between two leases: give the memory of frames back. */
+void df_emit_release(struct df_emit *e);
 
 #endif

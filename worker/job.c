@@ -29,6 +29,7 @@
 #include "worker/pipeline_run.h"
 #include "worker/read/lines.h"
 #include "worker/read/record.h"
+#include "worker/turn.h"
 #include "worker/unwrap.h"
 
 #define FRAMES_PER_PART 4
@@ -48,7 +49,8 @@ struct input {
 struct df_job {
 	struct df_job_config config;
 	struct df_arena batch_arena, message_arena;
-	struct df_pipeline_run *pipeline;
+	struct df_pipeline_run *pipeline, *own_pipeline;
+	struct df_stage_times times; /* of the lease */
 	struct df_record_parser *parser;
 	struct df_range_reader *range;
 	struct df_emit *emit;
@@ -61,13 +63,13 @@ struct df_job {
 	/* the lease in work */
 	const struct df_msg *msg;
 	uint32_t n_part;
-	uint64_t seq; /* RESULT and FAILED messages so far, of all leases */
+	uint64_t own_seq, *seq; /* RESULT and FAILED messages so far, of all leases */
 	struct df_output output[FRAMES_PER_PART];
 	struct df_blob *frame[FRAMES_PER_PART];
 	size_t n_frame;
 	struct df_line *line;
 	struct input *input;
-	uint64_t rows;
+	size_t block_records; /* of both */
 };
 
 /* ------------------------------------------------------------------ messages */
@@ -77,7 +79,7 @@ static enum df_err send_result(struct df_job *j, bool last)
 	struct df_msg out = {
 		.type = DF_MSG_RESULT, .epoch = j->msg->epoch, .lane = j->msg->lane, .lease = j->msg->lease};
 	struct df_result *r = &out.result;
-	r->seq = j->seq + 1;
+	r->seq = *j->seq + 1;
 	r->part = j->n_part++;
 	r->last = last;
 	r->output = j->output;
@@ -99,7 +101,7 @@ static enum df_err send_result(struct df_job *j, bool last)
 	}
 	df_buf_reset(&j->header);
 	DF_TRY(df_msg_pack(&out, &j->header));
-	j->seq++;
+	++*j->seq;
 	size_t n = j->n_frame;
 	j->n_frame = 0;
 	return j->config.send(j->config.self, &j->header, j->frame, n, last);
@@ -117,7 +119,7 @@ static enum df_err send_failed(struct df_job *j, const struct df_fail *fail, uin
 {
 	struct df_msg out = {
 		.type = DF_MSG_FAILED, .epoch = j->msg->epoch, .lane = j->msg->lane, .lease = j->msg->lease};
-	out.failed = (struct df_failed){fail->code, df_str_from(fail->msg), source, offset, ++j->seq};
+	out.failed = (struct df_failed){fail->code, df_str_from(fail->msg), source, offset, ++*j->seq};
 	for (; j->n_frame; j->n_frame--)
 		df_blob_unref(&j->frame[j->n_frame - 1]);
 	df_emit_drop(j->emit);
@@ -337,7 +339,7 @@ static enum df_err run_batch(struct df_job *j, const struct df_segment *seg, con
 	if (err != DF_OK)
 		(void)df_fail(fail, err, "a batch of %zu records needs more memory than there is", n);
 	if (err == DF_OK)
-		err = df_pipeline_run_batch(j->pipeline, &b, fail);
+		err = df_pipeline_run_batch(j->pipeline, &b, &j->times, fail);
 	if (err == DF_OK)
 		err = j->batch_counters.err;
 	if (err == DF_ERR_NOMEM)
@@ -392,7 +394,7 @@ static enum df_err run_jsonl(struct df_job *j, const struct df_segment *seg, str
 	DF_TRY(df_range_reader_open(j->range, &bytes, seg->start, seg->end, seg->id.size, fail));
 	for (;;) {
 		size_t n = 0;
-		enum df_err err = df_range_reader_next(j->range, j->line, DF_BLOCK_RECORDS, &n, fail);
+		enum df_err err = df_range_reader_next(j->range, j->line, j->block_records, &n, fail);
 		if (err == DF_ERR_END)
 			return DF_OK;
 		if (err != DF_OK)
@@ -437,7 +439,7 @@ static enum df_err run_block(struct df_job *j, const struct df_segment *seg, con
 	for (uint32_t at = 0; at < view.n_record;) {
 		size_t n = 0;
 		df_arena_reset(&j->message_arena);
-		for (; at < view.n_record && n < DF_BLOCK_RECORDS; at++, n++) {
+		for (; at < view.n_record && n < j->block_records; at++, n++) {
 			struct df_cell_record r;
 			if (df_cellblock_record(&view, at, &r) != DF_OK)
 				return df_fail(fail, DF_ERR_BUG, "a reader's cell of '%.*s' is damaged",
@@ -475,7 +477,8 @@ static enum df_err run_segment(struct df_job *j, const struct df_segment *seg, s
 	return DF_OK;
 }
 
-enum df_err df_job_run(struct df_job *j, const struct df_msg *msg, struct df_blob *const *payload, size_t n_payload)
+static enum df_err run_lease(struct df_job *j, const struct df_msg *msg, struct df_blob *const *payload,
+			     size_t n_payload)
 {
 	struct df_fail fail = {0};
 	enum df_err err = DF_OK;
@@ -495,8 +498,9 @@ enum df_err df_job_run(struct df_job *j, const struct df_msg *msg, struct df_blo
 	if (err == DF_ERR_CLOSED)
 		return err;
 	df_counters_add(&j->counters, "bytes_in", bytes);
-	df_counters_add(&j->counters, "busy_ns", df_clock_mono(&df_clock_real) - start);
-	df_pipeline_run_times(j->pipeline, &j->counters);
+	uint64_t waited = j->config.turn ? df_turn_waited_ns(j->config.turn) : 0;
+	df_counters_add(&j->counters, "busy_ns", df_clock_mono(&df_clock_real) - start - waited);
+	df_pipeline_run_times(j->pipeline, &j->times, &j->counters);
 	if (err == DF_OK && j->counters.err != DF_OK)
 		err = df_fail(&fail, j->counters.err, "no memory to count what was done");
 	if (err != DF_OK)
@@ -506,6 +510,11 @@ enum df_err df_job_run(struct df_job *j, const struct df_msg *msg, struct df_blo
 }
 
 /* ------------------------------------------------------------------ life */
+
+static bool one_of_many(const struct df_job *j)
+{
+	return j->config.turn != NULL;
+}
 
 static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 {
@@ -521,13 +530,17 @@ static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 		.self = j,
 	};
 	struct df_record_keys keys = {h->id_key, h->text_key};
-	j->line = calloc(DF_BLOCK_RECORDS, sizeof(*j->line));
-	j->input = calloc(DF_BLOCK_RECORDS, sizeof(*j->input));
+	j->line = calloc(j->block_records, sizeof(*j->line));
+	j->input = calloc(j->block_records, sizeof(*j->input));
 	if (!j->line || !j->input)
 		return DF_ERR_NOMEM;
-	DF_TRY(df_pipeline_run_open(h, j->config.slot, j->config.spawner, &j->pipeline, fail));
+	if (!j->pipeline)
+		DF_TRY(df_pipeline_run_open(h, j->config.slot, j->config.spawner, NULL, &j->own_pipeline, fail));
+	if (j->own_pipeline)
+		j->pipeline = j->own_pipeline;
 	DF_TRY(df_record_parser_create(keys, h->max_record, &j->parser));
-	DF_TRY(df_range_reader_create(DF_BLOCK_BYTES, record_bytes_max(h), &j->range));
+	DF_TRY(df_range_reader_create(one_of_many(j) ? DF_NETWORK_BLOCK_BYTES : DF_BLOCK_BYTES, record_bytes_max(h),
+				      &j->range));
 	return df_emit_create(&emit, &j->emit);
 }
 
@@ -538,15 +551,46 @@ static size_t batch_bytes_max(const struct df_heritage *h)
 	return h->confine && h->memory_max ? (size_t)(h->memory_max - h->memory_max / 4) : BATCH_BYTES_MAX;
 }
 
+static void init_arenas(struct df_job *j)
+{
+	df_arena_init(&j->batch_arena, batch_bytes_max(j->config.heritage), one_of_many(j) ? 0 : BATCH_KEEP_BYTES);
+	df_arena_init(&j->message_arena, 64U << 20, one_of_many(j) ? 0 : 1U << 20);
+}
+
+/* Between two leases a job that is one of many keeps nothing that the last one made large. */
+static void give_back(struct df_job *j)
+{
+	df_arena_release(&j->batch_arena);
+	df_arena_release(&j->message_arena);
+	init_arenas(j);
+	df_emit_release(j->emit);
+	df_buf_release(&j->header);
+	df_buf_init(&j->header, DF_HEADER_BYTES_MAX);
+	if (j->text.cap > DF_NETWORK_BLOCK_BYTES) {
+		df_buf_release(&j->text);
+		df_buf_init(&j->text, j->config.heritage->max_record + 4096);
+	}
+}
+
+enum df_err df_job_run(struct df_job *j, const struct df_msg *msg, struct df_blob *const *payload, size_t n_payload)
+{
+	enum df_err err = run_lease(j, msg, payload, n_payload);
+	if (one_of_many(j))
+		give_back(j);
+	return err;
+}
+
 enum df_err df_job_create(const struct df_job_config *config, struct df_job **ret_job, struct df_fail *fail)
 {
 	struct df_job *j = calloc(1, sizeof(*j));
 	if (!j)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
 	j->config = *config;
+	j->pipeline = config->pipeline;
+	j->seq = config->seq ? config->seq : &j->own_seq;
+	j->block_records = one_of_many(j) ? DF_NETWORK_BLOCK_RECORDS : DF_BLOCK_RECORDS;
 	j->fd = -1;
-	df_arena_init(&j->batch_arena, batch_bytes_max(config->heritage), BATCH_KEEP_BYTES);
-	df_arena_init(&j->message_arena, 64U << 20, 1U << 20);
+	init_arenas(j);
 	df_buf_init(&j->header, DF_HEADER_BYTES_MAX);
 	df_buf_init(&j->text, config->heritage->max_record + 4096);
 	df_counters_init(&j->counters);
@@ -566,7 +610,7 @@ void df_job_destroy(struct df_job **job)
 	struct df_job *j = *job;
 	if (!j)
 		return;
-	df_pipeline_run_close(&j->pipeline);
+	df_pipeline_run_close(&j->own_pipeline);
 	df_record_parser_destroy(&j->parser);
 	df_range_reader_destroy(&j->range);
 	df_emit_destroy(&j->emit);

@@ -4,6 +4,9 @@
  *
  * Memory is one arena, reset after each batch; a batch is at most DF_BLOCK_RECORDS records of about DF_BLOCK_BYTES. Nothing of
  * one lease is seen by the next. Belongs to the compute thread.
+ *
+ * Where leases wait for the network there are many jobs in one worker, each on a thread of its own, on one pipeline: each runs
+ * while its thread has the compute turn (turn.h), and holds next to nothing between two leases.
  */
 #ifndef DF_WORKER_JOB_H
 #define DF_WORKER_JOB_H
@@ -13,6 +16,8 @@
 #include "proto/messages.h"
 
 struct df_job;
+struct df_compute_turn;
+struct df_pipeline_run;
 
 struct df_job_config {
 	const struct df_heritage *heritage;
@@ -22,9 +27,14 @@ struct df_job_config {
 	 * DF_ERR_CLOSED: the worker is leaving. */
 	enum df_err (*send)(void *self, struct df_buf *header, struct df_blob **payload, size_t n, bool last);
 	void *self;
+	/* One of many; all NULL: the only one. Neither is owned. */
+	struct df_compute_turn *turn;
+	struct df_pipeline_run *pipeline; /* opened; NULL: the job opens its own */
+	uint64_t
+		*seq; /* numbers RESULT and FAILED messages of all jobs; its holder has the turn. NULL: the job's own */
 };
 
-/* Opens every stage; the error says which one and why. */
+/* Opens every stage, unless there is a pipeline; the error says which one and why. */
 enum df_err df_job_create(const struct df_job_config *config, struct df_job **ret_job,
 			  struct df_fail *fail) DF_MUST_CHECK;
 void df_job_destroy(struct df_job **job);

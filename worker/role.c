@@ -13,11 +13,13 @@
 #include "base/log.h"
 #include "worker/model/modeldir.h"
 #include "worker/needs.h"
+#include "worker/network.h"
 #include "worker/stage.h"
 
 struct child {
 	struct df_spawner *spawner;
 	struct df_confine confine;
+	bool calls; /* a stage waits for the network */
 	char model_cache[DF_MODEL_PATH_BYTES];
 };
 
@@ -58,6 +60,9 @@ static enum df_err prepare(const struct df_heritage *h, struct df_arena *arena, 
 		DF_TRY(df_needs_of(h, arena, &needs, fail));
 	if (needs.flags & DF_STAGE_COMMANDS)
 		DF_TRY(df_spawner_start(needs.command, needs.n_stage, &c->spawner, fail));
+	c->calls = (needs.flags & DF_STAGE_NETWORK) != 0;
+	if (c->calls) /* one arena for the thread that computes, one for the network's: more would only keep memory apart */
+		(void)mallopt(M_ARENA_MAX, 2);
 	(void)df_peak_rss_bytes(); /* opens what it reads later */
 	if (h->role == DF_ROLE_READER)
 		(void)setlocale(LC_CTYPE, "C.UTF-8"); /* or libarchive has no names but ASCII for members of a zip */
@@ -66,9 +71,11 @@ static enum df_err prepare(const struct df_heritage *h, struct df_arena *arena, 
 	c->confine = (struct df_confine){
 		.read_path = h->read_path,
 		.n_read_path = h->n_read_path,
-		.network = (needs.flags & DF_STAGE_NETWORK) != 0,
+		.network = c->calls,
 		.memory_max = h->memory_max,
 	};
+	if (c->calls)
+		DF_TRY(df_network_prepare(h, &needs, arena, &c->confine, fail));
 	if (needs.flags & DF_STAGE_MODEL) {
 		if (h->model_dir.n)
 			c->confine.model_dir = h->model_dir.p;
@@ -90,9 +97,13 @@ static enum df_err run(const struct df_heritage *h, struct df_arena *arena, stru
 	enum df_err err = prepare(h, arena, &c, fail);
 	const struct df_confine *confine = h->confine ? &c.confine : NULL;
 	if (err == DF_OK)
-		err = h->role == DF_ROLE_WORKER ? df_agent_run(h, slot, c.spawner, confine, fail)
+		err = h->role == DF_ROLE_WORKER ? df_agent_run(h, slot, c.spawner, confine, c.calls, fail)
 						: df_reader_run(h, slot, confine, fail);
 	df_spawner_stop(&c.spawner);
+	if (c.calls && (err == DF_ERR_USAGE || err == DF_ERR_NOT_FOUND)) {
+		df_slot_last_words(slot, fail->msg); /* the coordinator says it once for all workers */
+		_exit(DF_CHILD_EXIT_USAGE);
+	}
 	return err;
 }
 

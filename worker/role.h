@@ -15,10 +15,10 @@ int df_role_main(int argc, char **argv);
 
 /*
  * The two roles; both return when told to stop or when the coordinator has gone. `confine` has begun and is brought to its end before the
- * first byte of input; NULL: not confined. `spawner` may be NULL.
+ * first byte of input; NULL: not confined. `spawner` may be NULL. `calls`: the pipeline waits for the network.
  */
 enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, struct df_spawner *spawner,
-			 const struct df_confine *confine, struct df_fail *fail) DF_MUST_CHECK;
+			 const struct df_confine *confine, bool calls, struct df_fail *fail) DF_MUST_CHECK;
 enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, const struct df_confine *confine,
 			  struct df_fail *fail) DF_MUST_CHECK;
 

@@ -87,7 +87,8 @@ static bool confine(bool network, uint64_t memory_max)
 	unsigned missing = 0;
 	(void)snprintf(inputs, sizeof(inputs), "%s/inputs", dir);
 	struct df_str path = df_str_from(inputs);
-	struct df_confine c = {&path, 1, model, network, memory_max};
+	struct df_confine c = {
+		.read_path = &path, .n_read_path = 1, .model_dir = model, .network = network, .memory_max = memory_max};
 	return df_confine_begin(&c, &missing, &fail) == DF_OK && df_confine_end(&c, &fail) == DF_OK;
 }
 
