@@ -81,6 +81,11 @@
 #define DF_COMMIT_NOTE_BYTES (2U << 20)
 #define DF_COMMIT_STRIKES 10000
 
+/* --- prompts --- */
+#define DF_TEMPLATE_BYTES (256U << 10)
+#define DF_TEMPLATE_PLACES 1024U
+#define DF_PROMPT_BYTES (16U << 20) /* of one row, filled in */
+
 /* --- schemas --- */
 #define DF_SCHEMA_BYTES (1U << 20)         /* text of a JSON schema */
 #define DF_SCHEMA_MEMORY_BYTES (256U << 20) /* of its compiled form */

@@ -108,6 +108,7 @@ struct df_model_info {
 	uint32_t dim;                 /* embed; 0: unknown */
 	/* USD per million tokens; NAN: unknown, and then refused under a budget */
 	double price_in, price_cached_in, price_out;
+	uint64_t long_from; /* inputs of more tokens cost double, and their answers 1.5 times; 0: never */
 	/* limits that a user set; 0: none */
 	uint64_t rpm, tpm, rpd, tpd, concurrency;
 	struct df_str tokenizer; /* "gpt2", ... ; empty: none known */
