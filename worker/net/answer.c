@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+/* answer: the head of an answer line by line, and how a transfer ended: one class, and one line for people without query, name or key. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "worker/net/http_core.h"
+
+/* --- the head --- */
+
+struct df_str df_answer_header(struct df_str head, const char *name)
+{
+	struct df_str found = {NULL, 0};
+	size_t n_name = strlen(name);
+	while (head.n) {
+		const char *end = memchr(head.p, '\n', head.n);
+		size_t n = end ? (size_t)(end - head.p) + 1 : head.n;
+		if (n > n_name && head.p[n_name] == ':' && strncasecmp(head.p, name, n_name) == 0)
+			found = df_str_trim((struct df_str){head.p + n_name + 1, n - n_name - 1});
+		head = (struct df_str){head.p + n, head.n - n};
+	}
+	return found;
+}
+
+static struct df_str header(const struct df_http_response *r, const char *name)
+{
+	const struct df_transfer *t = r->own;
+	return df_answer_header(df_buf_str(&t->head), name);
+}
+
+static long status_of(const char *p, size_t n)
+{
+	const char *blank = memchr(p, ' ', n);
+	long status = 0;
+	for (const char *d = blank ? blank + 1 : p + n; d < p + n && *d >= '0' && *d <= '9' && status < 1000; d++)
+		status = 10 * status + (*d - '0');
+	return status;
+}
+
+/* The empty line: how the body will tell its end. */
+static void head_ends(struct df_transfer *t)
+{
+	struct df_str head = df_buf_str(&t->head);
+	struct df_str coding = df_answer_header(head, "content-encoding");
+	struct df_str length = df_answer_header(head, "content-length");
+	uint64_t bytes = 0;
+	t->head_whole = true;
+	t->encoded = coding.n && !(coding.n == 8 && strncasecmp(coding.p, "identity", 8) == 0);
+	t->framed = t->newer || t->status == 204 || t->status == 304 || strcmp(t->method, "HEAD") == 0 || length.n ||
+		    df_answer_header(head, "transfer-encoding").n;
+	if (t->encoded || df_str_to_u64(length, &bytes) != DF_OK || strcmp(t->method, "HEAD") == 0)
+		return;
+	if (bytes > t->body_max)
+		t->stopped = DF_ERR_LIMIT; /* it says so itself: nothing of it is read */
+	else if (bytes && bytes <= (1U << 20) && !t->on_data)
+		(void)df_buf_reserve(&t->body, bytes);
+}
+
+void df_answer_head_line(struct df_transfer *t, const char *p, size_t n)
+{
+	if (t->head_whole && t->status >= 200)
+		return; /* trailers: nobody asks for them */
+	if (n > 5 && memcmp(p, "HTTP/", 5) == 0 && (t->head.n == 0 || t->head_whole)) {
+		df_buf_reset(&t->head); /* after a "100 Continue" or "103 Early Hints" */
+		t->head_whole = false;
+		t->status = status_of(p, n);
+		t->newer = p[5] >= '2';
+	}
+	if (df_buf_add(&t->head, p, n) != DF_OK)
+		t->stopped = df_buf_err(&t->head);
+	else if (t->status < 200 && (p[0] == '\r' || p[0] == '\n'))
+		t->head_whole = true;
+	else if (p[0] == '\r' || p[0] == '\n')
+		head_ends(t);
+}
+
+/* --- the end --- */
+
+enum df_err df_answer_class(const struct df_transfer *t, CURLcode code)
+{
+	if (t->stopped != DF_OK)
+		return t->stopped;
+	switch (code) {
+	case CURLE_OK:
+		return t->head_whole && t->status >= 200 ? DF_OK : DF_ERR_CLOSED;
+	case CURLE_OUT_OF_MEMORY:
+		return DF_ERR_NOMEM;
+	case CURLE_OPERATION_TIMEDOUT:
+		return DF_ERR_TIMEOUT;
+	case CURLE_URL_MALFORMAT:
+		return DF_ERR_USAGE;
+	case CURLE_FILESIZE_EXCEEDED:
+		return DF_ERR_LIMIT;
+	default:
+		return t->phase == DF_HTTP_CONNECT ? DF_ERR_IO : DF_ERR_CLOSED;
+	}
+}
+
+static void say_timeout(const struct df_transfer *t, struct df_str where, char *to, size_t n)
+{
+	static const char *const what[] = {
+		[DF_HTTP_CONNECT] = "no connection",
+		[DF_HTTP_FIRST_BYTE] = "connected, but no answer",
+		[DF_HTTP_BODY] = "the answer stalled, nothing came",
+	};
+	const uint64_t of_phase[] = {[DF_HTTP_CONNECT] = t->timeout.connect,
+				     [DF_HTTP_FIRST_BYTE] = t->timeout.first_byte,
+				     [DF_HTTP_BODY] = t->timeout.idle};
+	uint64_t now = t->http->loop.now, total = t->timeout.total;
+	if (total && now >= t->start && (now - t->start) / 1000000 >= total)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": not done within %llu ms (%s)", DF_STR_ARG(where),
+			       (unsigned long long)total,
+			       t->phase == DF_HTTP_BODY ? "its answer had begun" : what[t->phase]);
+	else
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": %s within %llu ms", DF_STR_ARG(where), what[t->phase],
+			       (unsigned long long)of_phase[t->phase]);
+}
+
+static void say(const struct df_transfer *t, enum df_err err, CURLcode code, const char *why, char *to, size_t n)
+{
+	struct df_str host = df_url_host(t->url);
+	struct df_str where = {host.p, host.n < 100 ? host.n : 100};
+	const char *words = why ? why : t->error[0] ? t->error : curl_easy_strerror(code);
+	to[0] = '\0';
+	if (err == DF_OK)
+		return;
+	if (err == DF_ERR_TIMEOUT && !why)
+		say_timeout(t, where, to, n);
+	else if (err == DF_ERR_INTERRUPTED && !why)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": ended by its reader", DF_STR_ARG(where));
+	else if (err == DF_ERR_LIMIT && t->head_whole)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": its answer is longer than the %llu bytes allowed",
+			       DF_STR_ARG(where), (unsigned long long)t->body_max);
+	else if (err == DF_ERR_LIMIT)
+		(void)snprintf(to, n,
+			       "\"" DF_STR_FMT "\": the headers of its answer are longer than the %u bytes allowed",
+			       DF_STR_ARG(where), DF_HTTP_HEAD_BYTES);
+	else if (err == DF_ERR_CLOSED && !t->first_byte)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": closed without an answer: %.120s", DF_STR_ARG(where), words);
+	else if (err == DF_ERR_CLOSED && !t->head_whole)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": closed inside the headers of its answer", DF_STR_ARG(where));
+	else if (err == DF_ERR_CLOSED)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": its answer is not whole: %llu bytes, then: %.120s",
+			       DF_STR_ARG(where), (unsigned long long)t->n_body, words);
+	else
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": %.140s", DF_STR_ARG(where), words);
+}
+
+static void measure(const struct df_transfer *t, struct df_http_response *r)
+{
+	curl_off_t up = 0, down = 0;
+	long sent = 0, fresh = 0;
+	if (!t->in_multi)
+		return; /* the handle may tell of the request before */
+	(void)curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &up);
+	(void)curl_easy_getinfo(t->easy, CURLINFO_SIZE_DOWNLOAD_T, &down);
+	(void)curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &sent);
+	(void)curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh);
+	r->bytes_up = (uint64_t)(up > sent ? up : sent);
+	r->bytes_down = (uint64_t)down + t->n_head;
+	r->reused = t->connected && fresh == 0;
+}
+
+void df_answer_fill(const struct df_transfer *t, enum df_err err, CURLcode code, const char *why,
+		    struct df_http_response *r)
+{
+	uint64_t now = t->http->loop.now > t->start ? t->http->loop.now : t->start;
+	*r = (struct df_http_response){
+		.err = err,
+		.phase = err == DF_OK ? DF_HTTP_DONE : t->phase,
+		.status = t->head_whole ? t->status : 0,
+		.body = df_buf_str(&t->body),
+		.close_ended = t->head_whole && (!t->framed || t->encoded),
+		.connect_ns = t->connected ? t->connected - t->start : 0,
+		.first_byte_ns = t->first_byte ? t->first_byte - t->start : 0,
+		.header = header,
+		.own = t,
+	};
+	measure(t, r);
+	if (t->last_byte > now)
+		now = t->last_byte;
+	r->total_ns = now - t->start;
+	say(t, err, code, why, r->message, sizeof(r->message));
+}

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+/* http: the network thread: what libcurl wants to be watched and when it wants to be called, and everything else that runs there. */
+#include "worker/net/http.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "worker/net/http_core.h"
+
+#define DESCRIPTORS_FOR_OTHERS 192
+#define TURNS_AT_ONCE 16 /* before sockets are looked at again */
+
+static _Thread_local const struct df_http *own; /* whose network thread this is */
+
+bool df_http_own_thread(const struct df_http *h)
+{
+	return own == h;
+}
+
+/* --- libcurl's side --- */
+
+curl_socket_t df_http_socket(void *self, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct df_http *h = self;
+	(void)purpose;
+	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
+	if (fd < 0)
+		return CURL_SOCKET_BAD;
+	if (df_loop_keep(&h->loop, fd) != DF_OK) {
+		(void)close(fd);
+		return CURL_SOCKET_BAD;
+	}
+	atomic_fetch_add_explicit(&h->n_connection, 1, memory_order_relaxed);
+	return fd;
+}
+
+int df_http_close_socket(void *self, curl_socket_t fd)
+{
+	struct df_http *h = self;
+	df_loop_forget(&h->loop, fd);
+	return close(fd);
+}
+
+static int on_watch(CURL *easy, curl_socket_t fd, int what, void *self, void *of_socket)
+{
+	static const uint32_t want[] = {
+		[CURL_POLL_IN] = EPOLLIN, [CURL_POLL_OUT] = EPOLLOUT, [CURL_POLL_INOUT] = EPOLLIN | EPOLLOUT};
+	struct df_http *h = self;
+	(void)easy;
+	(void)of_socket;
+	return df_loop_watch(&h->loop, fd, what == CURL_POLL_REMOVE ? 0 : want[what]) == DF_OK ? 0 : -1;
+}
+
+static int on_time(CURLM *multi, long ms, void *self)
+{
+	struct df_http *h = self;
+	(void)multi;
+	/* `now` is of the beginning of this turn: libcurl must not be called before its own clock has come so far. */
+	h->curl_at = ms < 0 ? DF_TIMER_NEVER : ms == 0 ? 0 : df_clock_mono(&df_clock_real) + (uint64_t)ms * DF_MS;
+	return 0;
+}
+
+static void act(struct df_http *h, curl_socket_t fd, int events)
+{
+	int n = 0;
+	h->in_curl = true;
+	CURLMcode code = curl_multi_socket_action(h->multi, fd, events, &n);
+	h->in_curl = false;
+	if (code != CURLM_OK && h->broken == DF_OK)
+		h->broken = DF_ERR_NOMEM; /* the only way: memory, or epoll's table, is full */
+	df_transfers_settle(h);
+}
+
+static void on_fd(void *self, int fd, uint32_t events)
+{
+	int what = (events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? CURL_CSELECT_IN : 0) |
+		   (events & (EPOLLOUT | EPOLLERR) ? CURL_CSELECT_OUT : 0);
+	act(self, fd, what);
+}
+
+static void take_finished(struct df_http *h)
+{
+	const CURLMsg *m;
+	int left = 0;
+	while ((m = curl_multi_info_read(h->multi, &left))) {
+		struct df_transfer *t = NULL;
+		CURLcode code = m->data.result; /* `m` goes with the handle */
+		if (m->msg == CURLMSG_DONE && curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t) == CURLE_OK)
+			df_transfer_finished(t, code);
+	}
+}
+
+/* --- the thread --- */
+
+/* Everything that can be done without waiting. */
+static void turn(struct df_http *h)
+{
+	for (int i = 0; i < TURNS_AT_ONCE; i++) {
+		bool posted = df_loop_run_posted(&h->loop);
+		df_transfers_settle(h);
+		if (h->curl_at <= h->loop.now) {
+			h->curl_at = DF_TIMER_NEVER;
+			act(h, CURL_SOCKET_TIMEOUT, 0);
+		}
+		take_finished(h);
+		df_timers_fire(&h->loop.timers, h->loop.now);
+		df_transfers_settle(h);
+		if (h->broken != DF_OK)
+			df_transfers_cancel(h, h->broken, "out of memory for connections");
+		if (!posted && h->curl_at > h->loop.now)
+			break;
+	}
+}
+
+static void *run(void *self)
+{
+	struct df_http *h = self;
+	own = h;
+	(void)pthread_setname_np(pthread_self(), "df-net");
+	(void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+	while (!atomic_load_explicit(&h->stop, memory_order_acquire)) {
+		df_loop_wait(&h->loop, h->curl_at, on_fd, h);
+		turn(h);
+	}
+	/* What was posted before the end still runs; whatever it, or an on_done, sends is refused. */
+	h->closing = true;
+	do {
+		df_transfers_cancel(h, DF_ERR_INTERRUPTED, "the program ends");
+	} while (df_loop_run_posted(&h->loop));
+	df_transfers_settle(h);
+	return NULL;
+}
+
+static enum df_err start_thread(struct df_http *h, struct df_fail *fail)
+{
+	sigset_t all, before;
+	(void)sigfillset(&all);
+	/* With SIGPIPE, which OpenSSL's write() may raise, blocked; threads of the resolver inherit that. */
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	int failed = pthread_create(&h->thread, NULL, run, h);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (failed) {
+		errno = failed;
+		return df_fail_errno(fail, "cannot start the network thread");
+	}
+	h->started = true;
+	return DF_OK;
+}
+
+/* --- open and close --- */
+
+static enum df_err copy_path(const char *from, char **ret_path)
+{
+	if (from && *from && !(*ret_path = strdup(from)))
+		return DF_ERR_NOMEM;
+	return DF_OK;
+}
+
+static const char *first_set(const char *a, const char *b)
+{
+	return a && *a ? a : b;
+}
+
+/* libcurl itself reads none of these variables. A file alone is better than file and folder: only then libcurl parses it once and not for
+ * every connection. */
+static enum df_err choose_ca(struct df_http *h, const struct df_http_config *config)
+{
+	const char *file = config->ca_file, *path = config->ca_path;
+	const curl_version_info_data *built = curl_version_info(CURLVERSION_NOW);
+	if (!file && !path) {
+		file = first_set(getenv("SSL_CERT_FILE"), getenv("CURL_CA_BUNDLE"));
+		path = getenv("SSL_CERT_DIR");
+	}
+	file = first_set(file, NULL);
+	path = first_set(path, NULL);
+	if (!file && !path && built->age >= CURLVERSION_SEVENTH) {
+		file = built->cainfo;
+		if (!file || access(file, R_OK) != 0) {
+			file = NULL;
+			path = built->capath;
+		}
+	}
+	DF_TRY(copy_path(file, &h->ca_file));
+	return copy_path(path, &h->ca_path);
+}
+
+/* As many descriptors as are needed and allowed; libcurl opens no more connections than there are. */
+static void make_room(struct df_http *h, long wanted)
+{
+	struct rlimit limit;
+	h->max_connections = wanted > 0 ? wanted : DF_HTTP_CONNECTIONS;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return;
+	rlim_t need = (rlim_t)h->max_connections + DESCRIPTORS_FOR_OTHERS;
+	if (limit.rlim_cur < need && limit.rlim_cur < limit.rlim_max) {
+		struct rlimit more = {need < limit.rlim_max ? need : limit.rlim_max, limit.rlim_max};
+		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+			limit = more;
+	}
+	if (limit.rlim_cur < need)
+		h->max_connections = limit.rlim_cur > 2 * DESCRIPTORS_FOR_OTHERS
+					     ? (long)limit.rlim_cur - DESCRIPTORS_FOR_OTHERS
+					     : (long)limit.rlim_cur / 2;
+}
+
+static enum df_err open_multi(struct df_http *h)
+{
+	h->multi = curl_multi_init();
+	h->share = curl_share_init();
+	if (!h->multi || !h->share)
+		return DF_ERR_NOMEM;
+	if (curl_share_setopt(h->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK)
+		return DF_ERR_NOMEM;
+	CURLMcode code = CURLM_OK;
+#define SET(option, value)                                                                                             \
+	do {                                                                                                           \
+		if (code == CURLM_OK)                                                                                  \
+			code = curl_multi_setopt(h->multi, option, value);                                             \
+	} while (0)
+	SET(CURLMOPT_SOCKETFUNCTION, on_watch);
+	SET(CURLMOPT_SOCKETDATA, h);
+	SET(CURLMOPT_TIMERFUNCTION, on_time);
+	SET(CURLMOPT_TIMERDATA, h);
+	SET(CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+	SET(CURLMOPT_MAXCONNECTS, h->max_connections);
+	SET(CURLMOPT_MAX_TOTAL_CONNECTIONS, h->max_connections);
+#undef SET
+	return code == CURLM_OK ? DF_OK : DF_ERR_NOMEM;
+}
+
+static void destroy(struct df_http *h)
+{
+	df_transfers_free(h);
+	if (h->multi)
+		(void)curl_multi_cleanup(h->multi);
+	if (h->share)
+		(void)curl_share_cleanup(h->share);
+	df_hosts_free(h);
+	df_loop_release(&h->loop);
+	free(h->ca_file);
+	free(h->ca_path);
+	free(h);
+	curl_global_cleanup();
+}
+
+static enum df_err open_all(struct df_http *h, const struct df_http_config *config, struct df_fail *fail)
+{
+	static const struct df_http_config none;
+	config = config ? config : &none;
+	DF_TRY(df_loop_open(&h->loop, fail));
+	make_room(h, config->max_connections);
+	enum df_err err = choose_ca(h, config);
+	if (err == DF_OK)
+		err = open_multi(h);
+	if (err != DF_OK)
+		return df_fail(fail, err, "cannot set up libcurl: %s", df_err_name(err));
+	return start_thread(h, fail);
+}
+
+enum df_err df_http_open(const struct df_http_config *config, struct df_http **ret_http, struct df_fail *fail)
+{
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return df_fail(fail, DF_ERR_NOMEM, "cannot initialise libcurl");
+	struct df_http *h = calloc(1, sizeof(*h));
+	if (!h) {
+		curl_global_cleanup();
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for the network thread");
+	}
+	h->loop.epoll_fd = h->loop.event_fd = -1;
+	h->curl_at = DF_TIMER_NEVER;
+	enum df_err err = open_all(h, config, fail);
+	if (err != DF_OK) {
+		destroy(h);
+		return err;
+	}
+	*ret_http = h;
+	return DF_OK;
+}
+
+void df_http_close(struct df_http **http)
+{
+	struct df_http *h = *http;
+	if (!h)
+		return;
+	*http = NULL;
+	DF_ASSERT(!df_http_own_thread(h));
+	atomic_store_explicit(&h->stop, true, memory_order_release);
+	df_loop_wake(&h->loop);
+	(void)pthread_join(h->thread, NULL);
+	destroy(h);
+}
+
+/* --- small things --- */
+
+enum df_err df_http_post(struct df_http *http, void (*fn)(void *self), void *self)
+{
+	return df_loop_post(&http->loop, fn, self, !df_http_own_thread(http));
+}
+
+enum df_err df_http_at(struct df_http *http, uint64_t at_ns, void (*fn)(void *self), void *self, uint64_t *ret_id)
+{
+	return df_timers_set(&http->loop.timers, at_ns, fn, self, ret_id);
+}
+
+void df_http_unset(struct df_http *http, uint64_t id)
+{
+	df_timers_unset(&http->loop.timers, id);
+}
+
+uint64_t df_http_now(const struct df_http *http)
+{
+	return http->loop.now;
+}
+
+struct df_http_stats df_http_stats(const struct df_http *http)
+{
+	struct df_http_stats s = {
+		.requests = atomic_load_explicit(&http->n_request, memory_order_relaxed),
+		.connections = atomic_load_explicit(&http->n_connection, memory_order_relaxed),
+		.in_flight = atomic_load_explicit(&http->n_flight, memory_order_relaxed),
+		.bytes_up = atomic_load_explicit(&http->up, memory_order_relaxed),
+		.bytes_down = atomic_load_explicit(&http->down, memory_order_relaxed),
+	};
+	clockid_t clock;
+	struct timespec t;
+	if (pthread_getcpuclockid(http->thread, &clock) == 0 && clock_gettime(clock, &t) == 0)
+		s.cpu_ns = (uint64_t)t.tv_sec * DF_SEC + (uint64_t)t.tv_nsec;
+	return s;
+}
