@@ -163,7 +163,7 @@ void stats_texts(const struct stats *s, bool only_twice, struct bytes *to)
 		if (t->hash == 0 || (only_twice && t->paid < 2))
 			continue;
 		size_t n = strlen(t->head);
-		while (n > 0 && n == sizeof t->head - 1 && ((unsigned char)t->head[n - 1] & 0x80))
+		while (n > 0 && ((unsigned char)t->head[n - 1] & 0x80))
 			n--; /* perhaps half a code point */
 		bytes_fmt(to, "%s{\"hash\":\"%016lx\",\"requests\":%u,\"paid\":%u,\"refused\":%u,\"head\":", comma,
 			  t->hash, t->requests, t->paid, t->refused);
