@@ -31,6 +31,8 @@ int df_cmd_search(int argc, char **argv);
 int df_cmd_models(int argc, char **argv);
 int df_cmd_stages(int argc, char **argv);
 int df_cmd_status(int argc, char **argv);
+int df_cmd_trace(int argc, char **argv);
+int df_cmd_cache(int argc, char **argv);
 int df_cmd_help(int argc, char **argv);
 int df_cmd_version(int argc, char **argv);
 

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * trace_export: a trace in the forms that other programs and people read.
+ *
+ * Chrome: the JSON of chrome://tracing, which Perfetto loads too: complete events, microseconds from the trace's start, a process per worker, and
+ * as many lanes (threads) in it as spans overlapped, so that whatever lies above another in a lane contains it.
+ * OTLP: OpenTelemetry's JSON over HTTP (OTLP 1.x, /v1/traces): ids in hex, nanoseconds as strings, attributes by the semantic conventions for
+ * generative AI (gen_ai.*), what they have no word for as docflume.*.
+ */
+#ifndef DF_WORKER_CALL_TRACE_EXPORT_H
+#define DF_WORKER_CALL_TRACE_EXPORT_H
+
+#include "base/buf.h"
+#include "worker/call/trace_read.h"
+
+/* To a descriptor. Numbers the nodes' lanes. */
+enum df_err df_trace_chrome(struct df_trace_tree *t, int fd, struct df_fail *fail) DF_MUST_CHECK;
+
+/* The body of one request: nodes [first, first + n). */
+enum df_err df_trace_otlp(struct df_trace_tree *t, size_t first, size_t n, struct df_buf *out) DF_MUST_CHECK;
+
+struct df_trace_sent {
+	uint64_t spans, requests, retries;
+	uint64_t rejected; /* by the receiver, which took the rest; its words: */
+	char message[256];
+};
+
+/*
+ * All spans of the run in `path` (a run directory, or a trace) to URL by OTLP/HTTP JSON; "/v1/traces" is added to a URL that does not end so. Requests of
+ * DF_TRACE_BATCH spans, one after the other; 429, 502, 503, 504 and what the network does are tried again (Retry-After is a floor), DF_TRACE_EXPORT_ATTEMPTS
+ * in all. Headers of OTEL_EXPORTER_OTLP_HEADERS ("name=value,name=value", values percent-encoded) are sent and never told. Ids are the run's own, so a second
+ * export brings the same spans. Waits; at most DF_TRACE_EXPORT_MS for each request. ret_sent may be NULL. Errors as df_trace_load's; DF_ERR_USAGE (no such URL,
+ * bad headers), DF_ERR_IO, DF_ERR_TIMEOUT, DF_ERR_CLOSED (the receiver cannot be reached), DF_ERR_UNSUPPORTED (it refused, with its status).
+ */
+enum df_err df_trace_export(const char *path, const char *url, struct df_trace_sent *ret_sent,
+			    struct df_fail *fail) DF_MUST_CHECK;
+
+/* A table for people: calls by model and outcome: how many, latency, queue, tokens, money. */
+enum df_err df_trace_summary(struct df_trace_tree *t, struct df_buf *out) DF_MUST_CHECK;
+
+#endif
