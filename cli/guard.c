@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -241,6 +242,13 @@ static int guard(struct guard *g)
 	}
 }
 
+/* Keys of those whom the pipeline calls are in the environment of all its processes: none of them leaves a core behind. */
+static void leave_no_core(void)
+{
+	struct rlimit none = {0, 0};
+	(void)setrlimit(RLIMIT_CORE, &none);
+}
+
 int df_guard_run(const struct df_run_options *options)
 {
 	struct df_life *life = mmap(NULL, sizeof(*life), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -249,6 +257,8 @@ int df_guard_run(const struct df_run_options *options)
 		df_error("no memory for the guard");
 		return DF_EXIT_FATAL;
 	}
+	if (options->has_calls)
+		leave_no_core();
 	life->start_boot_ns = df_clock_boot();
 	atomic_store(&life->cannot_go_on, options->out.n == 0); /* until the inputs are known */
 	df_ending_signals(&g.signals);

@@ -143,6 +143,9 @@ static void add_child(const struct df_json *c, struct df_buf *b)
 	add_safe(b, df_json_get_str(c, "role"));
 	(void)df_buf_addf(b, " %-4llu%10s  ", (unsigned long long)df_json_get_u64(c, "number", 0),
 			  df_human_bytes(real(c, "memory_bytes"), z));
+	uint64_t calls = df_json_get_u64(c, "calls_out", 0);
+	if (calls)
+		(void)df_buf_addf(b, "%llu calls out; ", (unsigned long long)calls);
 	if (!work || work->type != DF_JSON_OBJECT) {
 		(void)df_buf_addz(b, "waits\n");
 		return;
@@ -157,6 +160,22 @@ static void add_child(const struct df_json *c, struct df_buf *b)
 		add_safe(b, stage);
 	}
 	(void)df_buf_addf(b, " for %s\n", df_human_time(real(work, "seconds"), z));
+}
+
+static void add_costs(const struct df_json *costs, struct df_buf *b)
+{
+	char calls[32], z[32];
+	if (!costs)
+		return;
+	double budget = real(costs, "usd_budget"), projected = real(costs, "usd_projected");
+	(void)df_buf_addf(b, "costs    %s calls for %s", count(df_json_get_u64(costs, "calls", 0), calls),
+			  df_human_usd(real(costs, "usd_spent"), z));
+	(void)df_buf_addf(b, " and up to %s in flight", df_human_usd(real(costs, "usd_reserved"), z));
+	if (budget > 0)
+		(void)df_buf_addf(b, ", of %s", df_human_usd(budget, z));
+	if (projected > 0)
+		(void)df_buf_addf(b, "; about %s in all", df_human_usd(projected, z));
+	(void)df_buf_addc(b, '\n');
 }
 
 static void add_news(const struct df_view *v, struct df_buf *b)
@@ -175,6 +194,7 @@ static void add_news(const struct df_view *v, struct df_buf *b)
 	(void)df_buf_addf(b, "\n         %llu processes died, %llu leases were done again\n",
 			  (unsigned long long)df_json_get_u64(news, "deaths", 0),
 			  (unsigned long long)df_json_get_u64(news, "leases_redone", 0));
+	add_costs(df_json_get(news, "costs"), b);
 	for (const struct df_json *c = list ? list->child : NULL; c; c = c->next) {
 		(void)df_buf_addz(b, c == list->child ? "in work  " : "         ");
 		add_child(c, b);

@@ -51,6 +51,7 @@ static void add_child(const struct df_news_sources *from, const struct df_child_
 		.number = info->number,
 		.pid = (uint32_t)info->pid,
 		.memory_bytes = look.memory_bytes,
+		.calls_out = look.calls_out,
 		.computing = look.computing && info->role == DF_ROLE_WORKER,
 		.source = source_name(from, look.record.source),
 		.offset = look.record.offset,
@@ -105,6 +106,7 @@ void df_news_tick(struct df_news *n, const struct df_news_sources *from, int dir
 		.poisoned = stats.poisoned,
 		.redone = stats.redone,
 		.source_errors = stats.source_errors,
+		.costs = from->costs,
 	};
 	add_children(from, &s, now_ns);
 	add_slowest(from, &s);

@@ -5,6 +5,7 @@
 
 #include "base/pipeline.h"
 #include "coordinator/control.h"
+#include "coordinator/expenses.h"
 #include "coordinator/supervise.h"
 
 struct df_news {
@@ -20,6 +21,7 @@ struct df_news_sources {
 	const struct df_pipeline *pipeline;
 	uint32_t epoch;
 	uint64_t start_ns, resumed_bytes;
+	struct df_costs costs;
 };
 
 /* Writes when it is due, into the run directory; an error there is overlooked. */

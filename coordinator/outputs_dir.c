@@ -298,7 +298,10 @@ enum df_err df_report_json(const struct df_report *r, const char *state, struct 
 	bool running = strcmp(state, "running") == 0;
 	s.state = df_str_from(state);
 	s.epoch = o->recovered.epoch - (o->recovered.finished ? 1 : 0); /* a finished run has no further life */
-	s.error = r->outcome == DF_OUTCOME_FAILED && r->fail ? df_str_from(r->fail->msg) : DF_STR("");
+	s.error = r->outcome == DF_OUTCOME_FAILED && r->fail     ? df_str_from(r->fail->msg)
+		  : r->outcome == DF_OUTCOME_STOPPED && r->quota ? df_str_from(r->quota->msg)
+								 : DF_STR("");
+	s.costs = r->costs;
 	s.finished_wall_ns = running ? 0 : df_clock_real.wall_ns(NULL);
 	s.elapsed_seconds = o->elapsed_before + (double)r->elapsed_ns / 1e9;
 	if (add_counters(r, &o->arena, &s) != DF_OK || add_processes(r, &o->arena, &s) != DF_OK)

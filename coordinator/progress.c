@@ -2,6 +2,7 @@
 /* progress: one line, redrawn ten times a second on a terminal and written every five seconds elsewhere. */
 #include "coordinator/progress.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -110,9 +111,23 @@ static int columns(void)
 	return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 20 ? w.ws_col : 120;
 }
 
+/* ", $1.20 of $5.00, about $3.10 in all" */
+static const char *money(const struct df_costs *c, char *z, size_t size)
+{
+	char spent[32], budget[32], all[32];
+	z[0] = '\0';
+	if (!c->known)
+		return z;
+	bool capped = c->budget > 0, guess = !isnan(c->projected) && c->projected > 0;
+	(void)snprintf(z, size, ", %s%s%s%s%s%s", df_human_usd(c->spent, spent), capped ? " of " : "",
+		       capped ? df_human_usd(c->budget, budget) : "", guess ? ", about " : "",
+		       guess ? df_human_usd(c->projected, all) : "", guess ? " in all" : "");
+	return z;
+}
+
 static void format(struct df_progress *p, const struct df_control_stats *s, const char *states)
 {
-	char docs[32], rate[32], bytes[32], eta[32], bar[40] = "", part[64] = "", tail[64] = "";
+	char docs[32], rate[32], bytes[32], eta[32], bar[40] = "", part[64] = "", tail[64] = "", usd[128];
 	uint64_t done = s->tally.bytes_in + p->resumed_bytes;
 	if (s->bytes_total && done <= s->bytes_total) {
 		double share = (double)done / (double)s->bytes_total;
@@ -122,10 +137,10 @@ static void format(struct df_progress *p, const struct df_control_stats *s, cons
 			(void)snprintf(tail, sizeof(tail), ", %s left",
 				       df_human_time((double)(s->bytes_total - done) / p->bytes_per_s, eta));
 	}
-	(void)snprintf(p->line, sizeof(p->line), "%s%s documents, %s/s, %s/s%s, %u workers %.64s%s", part,
+	(void)snprintf(p->line, sizeof(p->line), "%s%s documents, %s/s, %s/s%s%s, %u workers %.64s%s", part,
 		       df_human_count(s->tally.in, docs), df_human_count((uint64_t)p->docs_per_s, rate),
-		       df_human_bytes(p->bytes_per_s, bytes), tail, s->n_ready, states,
-		       s->tally.rejected ? ", some rejected" : "");
+		       df_human_bytes(p->bytes_per_s, bytes), tail, money(&p->costs, usd, sizeof(usd)), s->n_ready,
+		       states, s->tally.rejected ? ", some rejected" : "");
 	if (p->bar && strlen(p->line) >= (size_t)columns())
 		p->line[columns() - 1] = '\0';
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "coordinator/control.h"
+#include "coordinator/expenses.h"
 
 struct df_progress {
 	bool bar; /* a terminal's line that is drawn over */
@@ -23,6 +24,7 @@ struct df_progress {
 	/* a moving rate */
 	uint64_t last_ns, last_docs, last_bytes;
 	double docs_per_s, bytes_per_s;
+	struct df_costs costs; /* set before each tick */
 };
 
 void df_progress_init(struct df_progress *p, bool bar, bool quiet, bool color, uint64_t now_ns);

@@ -86,6 +86,18 @@ static void add_costs(struct df_buf *b, const struct df_report *r)
 	}
 }
 
+/* "120 calls for $0.0312 (budget $5.00)" */
+static void tell_costs(const struct df_report *r)
+{
+	char n[32], spent[32], budget[32];
+	const struct df_costs *c = &r->costs;
+	if (!c->known)
+		return;
+	bool capped = c->budget > 0;
+	df_info("%s calls for %s%s%s%s", df_human_count(c->calls, n), df_human_usd(c->spent + c->reserved, spent),
+		capped ? " (budget " : "", capped ? df_human_usd(c->budget, budget) : "", capped ? ")" : "");
+}
+
 static void closing_lines(const struct df_report *r)
 {
 	struct df_buf b;
@@ -121,6 +133,7 @@ static void closing_lines(const struct df_report *r)
 	add_costs(&b, r);
 	df_info("%s", df_buf_z(&b));
 	df_buf_release(&b);
+	tell_costs(r);
 	if (r->control.source_errors)
 		df_warn("%llu of the inputs could not be read to the end",
 			(unsigned long long)r->control.source_errors);
@@ -157,7 +170,7 @@ static int exit_code(const struct df_report *r)
 	case DF_OUTCOME_DONE:
 		return total(r->totals, "rejected") || r->control.source_errors ? DF_EXIT_REJECTS : DF_EXIT_OK;
 	case DF_OUTCOME_STOPPED:
-		return DF_EXIT_STOPPED;
+		return r->quota ? DF_EXIT_QUOTA : DF_EXIT_STOPPED;
 	default:
 		return reader_has_gone(r) ? DF_EXIT_OK : DF_EXIT_FATAL;
 	}
@@ -186,6 +199,8 @@ int df_report(const struct df_report *r)
 		if (!counts_add_up(r))
 			code = DF_EXIT_FATAL;
 	}
+	if (r->outcome == DF_OUTCOME_STOPPED && r->quota)
+		df_error("%s", r->quota->msg);
 	if (r->outcome == DF_OUTCOME_STOPPED && !r->totals && r->fail && r->fail->code == DF_ERR_INTERRUPTED)
 		df_info("%s", r->fail->msg); /* before the work began */
 	else if (r->outcome == DF_OUTCOME_STOPPED)

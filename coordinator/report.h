@@ -7,6 +7,7 @@
 #define DF_COORDINATOR_REPORT_H
 
 #include "coordinator/control.h"
+#include "coordinator/expenses.h"
 #include "coordinator/outputs.h"
 #include "coordinator/run_options.h"
 #include "coordinator/supervise.h"
@@ -24,6 +25,9 @@ struct df_report {
 	uint64_t elapsed_ns;
 	const struct df_process_stats *process;
 	size_t n_process;
+	struct df_costs costs;
+	const struct df_fail
+		*quota; /* a budget or a limit of the day is used up, and that is why it stopped; NULL: not so */
 };
 
 /* Returns the exit code. */

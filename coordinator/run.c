@@ -62,6 +62,9 @@ static void see_whether_to_stop(struct df_run *r, uint64_t now_ns)
 	uint32_t asked = df_ending_take(&r->ending, now_ns);
 	if (asked)
 		stop(r, df_ending_reason(&r->ending), now_ns);
+	if (df_control_quota(r->control))
+		stop(r, "a budget or a limit of the day is used up",
+		     now_ns); /* control has begun to: this tells workers */
 	if (df_ending_time_is_up(&r->ending))
 		stop(r, "the time limit has come", now_ns);
 	if (!r->too_many_errors && too_many_errors(r, false)) {
@@ -107,6 +110,13 @@ static enum df_err take_messages(struct df_run *r, struct df_socket *socket, uin
 	return DF_OK;
 }
 
+static struct df_costs costs(const struct df_run *r)
+{
+	struct df_control_stats s = df_control_stats(r->control);
+	uint64_t done = s.tally.bytes_in + r->progress.resumed_bytes;
+	return df_expenses_look(&r->expenses, s.bytes_total ? (double)done / (double)s.bytes_total : -1);
+}
+
 static void tell_news(struct df_run *r, uint64_t now_ns)
 {
 	if (!r->outputs.is_dir)
@@ -120,6 +130,7 @@ static void tell_news(struct df_run *r, uint64_t now_ns)
 		.epoch = r->heritage.epoch,
 		.start_ns = r->start_ns,
 		.resumed_bytes = r->progress.resumed_bytes,
+		.costs = costs(r),
 	};
 	df_news_tick(&r->news, &from, r->outputs.dir_fd, now_ns);
 }
@@ -131,6 +142,7 @@ static void show(struct df_run *r, uint64_t now_ns)
 	if (r->options->quiet || now_ns < r->progress.next_ns)
 		return;
 	df_supervisor_states(r->supervisor, states, sizeof(states));
+	r->progress.costs = costs(r);
 	df_progress_tick(&r->progress, &stats, states, now_ns);
 }
 
@@ -252,6 +264,8 @@ static int tell(struct df_run *r, enum df_err err, struct df_fail *fail)
 		.outcome = judge(r, err, totals, fail),
 		.fail = fail,
 		.elapsed_ns = df_clock_mono(&df_clock_real) - r->start_ns,
+		.costs = df_expenses_look(&r->expenses, -1),
+		.quota = r->control ? df_control_quota(r->control) : NULL,
 	};
 	if (r->sink)
 		report.sink = df_sink_stats(df_sink_thread_sink(r->sink));
@@ -317,6 +331,7 @@ int df_coordinator_run(const struct df_run_options *options, struct df_life *lif
 	struct df_run r = {.options = options,
 			   .life = life,
 			   .ending = {.signal_fd = -1},
+			   .expenses = {.trace_fd = -1},
 			   .start_ns = df_clock_mono(&df_clock_real)};
 	(void)mallopt(M_MMAP_THRESHOLD, 8 << 20);
 	(void)mallopt(M_TRIM_THRESHOLD, 16 << 20);

@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "coordinator/control.h"
 #include "coordinator/ending.h"
+#include "coordinator/expenses.h"
 #include "coordinator/memory.h"
 #include "coordinator/news.h"
 #include "coordinator/outputs.h"
@@ -32,6 +33,7 @@ struct df_run {
 	struct df_control *control;
 	struct df_progress progress;
 	struct df_news news;
+	struct df_expenses expenses;
 	struct df_heritage heritage; /* what all children have in common */
 	struct df_read_paths read_paths;
 	struct df_memory_plan memory;

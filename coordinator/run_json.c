@@ -92,6 +92,13 @@ static uint64_t counter(const struct df_run_summary *s, const char *name)
 	return 0;
 }
 
+static uint64_t counter_of(const struct df_run_summary *s, const char *what, struct df_str stage)
+{
+	char name[160];
+	(void)snprintf(name, sizeof(name), "%s:%.*s", what, (int)(stage.n < 128 ? stage.n : 128), stage.p);
+	return counter(s, name);
+}
+
 static void put_counts(struct df_buf *b, const struct df_run_summary *s)
 {
 	static const char *const total[] = {"in", "out", "rows", "bytes_in", "tokens", "truncated"};
@@ -115,6 +122,9 @@ static void put_counts(struct df_buf *b, const struct df_run_summary *s)
 		(void)df_buf_addc(b, '{');
 		put_str(b, "name", (struct df_str){name.p + 8, name.n - 8});
 		put_double(b, "seconds", (double)s->counter[i].value / 1e9);
+		uint64_t waited = counter_of(s, "wait_ns", (struct df_str){name.p + 8, name.n - 8});
+		if (waited)
+			put_double(b, "waiting_seconds", (double)waited / 1e9);
 		(void)df_buf_addc(b, '}');
 	}
 	(void)df_buf_addc(b, ']');
@@ -135,6 +145,38 @@ static void put_input(struct df_buf *b, const struct df_run_summary *s)
 		comma(b);
 		(void)df_json_add_string(b, s->input[i]);
 	}
+	(void)df_buf_addz(b, "]}");
+}
+
+static const char *const call_counter[] = {"calls",     "requests",   "retries",       "cached",
+					   "tokens_in", "tokens_out", "tokens_cached", "usd_nano"};
+#define N_CALL_COUNTER (sizeof(call_counter) / sizeof(call_counter[0]))
+
+static void put_calls_of(struct df_buf *b, const struct df_run_summary *s, struct df_str stage)
+{
+	comma(b);
+	(void)df_buf_addc(b, '{');
+	put_str(b, "name", stage);
+	for (size_t i = 0; i < N_CALL_COUNTER; i++)
+		put_u64(b, call_counter[i], counter_of(s, call_counter[i], stage));
+	(void)df_buf_addc(b, '}');
+}
+
+static void put_costs(struct df_buf *b, const struct df_run_summary *s)
+{
+	const struct df_costs *c = &s->costs;
+	if (!c->known)
+		return;
+	open_in(b, "costs", '{');
+	put_u64(b, "calls", c->calls);
+	put_double(b, "usd", c->spent);
+	put_double(b, "usd_reserved", c->reserved); /* of calls whose answers never came */
+	if (c->budget > 0)
+		put_double(b, "usd_budget", c->budget);
+	open_in(b, "stages", '[');
+	for (size_t i = 0; i < s->n_counter; i++)
+		if (df_str_starts(s->counter[i].name, "calls:"))
+			put_calls_of(b, s, (struct df_str){s->counter[i].name.p + 6, s->counter[i].name.n - 6});
 	(void)df_buf_addz(b, "]}");
 }
 
@@ -246,6 +288,7 @@ static void format(const struct df_run_summary *s, struct df_buf *b)
 	(void)df_buf_addc(b, '}');
 	put_input(b, s);
 	put_counts(b, s);
+	put_costs(b, s);
 	put_faults(b, s);
 	put_processes(b, s);
 	put_parts(b, s);

@@ -5,7 +5,8 @@
  * Written when a run starts (state "running") and when it ends; always whole (df_io_replace_file). Readers must ignore keys that they
  * do not know. Numbers up to 2^64-1 are written as integers; hashes, fingerprints and run ids as 16 hexadecimal digits. Counts come
  * from the counters of the results (PROTOCOL.md): "filtered:STAGE:REASON" and "rejected:STAGE:CLASS" become
- * counts.filtered and counts.rejected with keys "STAGE:REASON" and "STAGE:CLASS"; "time_ns:STAGE" becomes stages with seconds.
+ * counts.filtered and counts.rejected with keys "STAGE:REASON" and "STAGE:CLASS"; "time_ns:STAGE" and "wait_ns:STAGE" become stages with seconds and
+ * waiting_seconds; what stages that call models count ("calls:STAGE", "tokens_in:STAGE", ...) becomes costs.stages.
  *
  * All memory of a summary is the caller's. Reading takes memory from the arena. A run.json of another format_version is
  * DF_ERR_VERSION; one that is no such file DF_ERR_CORRUPT.
@@ -15,6 +16,7 @@
 
 #include "base/arena.h"
 #include "base/io.h"
+#include "coordinator/expenses.h"
 #include "coordinator/sink/store.h"
 
 #define DF_RUN_JSON_NAME "run.json"
@@ -45,8 +47,8 @@ struct df_run_faults {
 struct df_run_summary {
 	struct df_str version; /* of docflume; empty when writing: this one */
 	uint64_t run_id, fingerprint;
-	struct df_str state;                        /* "running", "finished", "stopped", "failed" */
-	struct df_str error;                        /* of a failed run; may be empty */
+	struct df_str state; /* "running", "finished", "stopped", "failed" */
+	struct df_str error; /* of a failed run, or one that stopped since its money or day was used up; may be empty */
 	uint64_t started_wall_ns, finished_wall_ns; /* since the Unix epoch; 0: not yet */
 	double elapsed_seconds;                     /* over all epochs */
 	uint32_t epoch;                             /* the last one */
@@ -58,6 +60,7 @@ struct df_run_summary {
 	size_t n_input;
 	const struct df_counter *counter; /* totals of the whole run, as the store has them */
 	size_t n_counter;
+	struct df_costs costs; /* when known */
 	struct df_run_faults faults;
 	const struct df_run_process *process;
 	size_t n_process;

@@ -115,5 +115,6 @@ void df_run_release(struct df_run *r)
 	df_grid_release(&r->grid);
 	df_dataset_release(&r->dataset);
 	df_read_paths_release(&r->read_paths);
+	df_expenses_close(&r->expenses);
 	df_ending_close(&r->ending);
 }

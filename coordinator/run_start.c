@@ -161,6 +161,8 @@ enum df_err df_run_start(struct df_run *r, struct df_fail *fail)
 	DF_TRY(plan_memory(r, fail));
 	DF_TRY(df_read_paths_of(&r->dataset, &r->read_paths, fail));
 	fill_heritage(r);
+	DF_TRY(df_expenses_open(&r->expenses, o, r->outputs.is_dir ? r->outputs.dir_fd : -1, r->outputs.summary.run_id,
+				r->supervisor, &r->heritage, fail));
 	struct df_control_config config = {
 		.dataset = &r->dataset,
 		.grid = &r->grid,
@@ -176,6 +178,7 @@ enum df_err df_run_start(struct df_run *r, struct df_fail *fail)
 		.grace_ns = o->grace_ns,
 		.lease_bytes_max = o->output_format == DF_OUTFMT_NONE ? DF_LEASE_BYTES_MAX_NONE : DF_LEASE_BYTES_MAX,
 		.tail_redo = !o->has_side_effects,
+		.waits = o->has_calls,
 		.pipeline = o->pipeline,
 		.doc_timeout_ns = o->doc_timeout_ns,
 		.mem_limit = r->memory.limit,

@@ -3,6 +3,7 @@
 #include "coordinator/status.h"
 
 #include <fcntl.h>
+#include <math.h>
 
 #include "base/json.h"
 
@@ -35,6 +36,7 @@ static void add_child(struct df_buf *b, const struct df_child_status *c)
 	add_u64(b, "number", c->number);
 	add_u64(b, "pid", c->pid);
 	add_u64(b, "memory_bytes", c->memory_bytes);
+	add_u64(b, "calls_out", c->calls_out);
 	add_name(b, "in_work");
 	if (!c->computing) {
 		(void)df_buf_addz(b, "null}");
@@ -59,6 +61,27 @@ static void add_slow(struct df_buf *b, const struct df_slow_status *s)
 	(void)df_buf_addc(b, '}');
 }
 
+/* Nano-dollars are what the purse counts in. */
+static void add_usd(struct df_buf *b, const char *name, double usd)
+{
+	if (isnan(usd))
+		(void)df_buf_addf(b, ",\"%s\":null", name);
+	else
+		(void)df_buf_addf(b, ",\"%s\":%.9f", name, usd);
+}
+
+static void add_costs(struct df_buf *b, const struct df_costs *c)
+{
+	if (!c->known)
+		return;
+	(void)df_buf_addf(b, ",\"costs\":{\"calls\":%llu", (unsigned long long)c->calls);
+	add_usd(b, "usd_spent", c->spent);
+	add_usd(b, "usd_reserved", c->reserved);
+	add_usd(b, "usd_projected", c->projected);
+	add_usd(b, "usd_budget", c->budget > 0 ? c->budget : NAN);
+	(void)df_buf_addc(b, '}');
+}
+
 enum df_err df_status_format(const struct df_status *s, struct df_buf *b)
 {
 	(void)df_buf_addf(b, "{\"format_version\":%d", DF_STATUS_VERSION);
@@ -76,6 +99,7 @@ enum df_err df_status_format(const struct df_status *s, struct df_buf *b)
 	add_u64(b, "poisoned", s->poisoned);
 	add_u64(b, "leases_redone", s->redone);
 	add_u64(b, "source_errors", s->source_errors);
+	add_costs(b, &s->costs);
 	(void)df_buf_addz(b, ",\"processes\":[");
 	for (size_t i = 0; i < s->n_child; i++) {
 		(void)df_buf_addz(b, i ? ",\n" : "\n");

@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/io.h"
+#include "coordinator/expenses.h"
 #include "proto/messages.h"
 
 #define DF_STATUS_NAME "status.json"
@@ -26,6 +27,7 @@ struct df_child_status {
 	uint32_t number; /* as in messages: worker 1, 2, ... */
 	uint32_t pid;
 	uint64_t memory_bytes; /* its own, now; 0: unknown */
+	uint64_t calls_out;    /* calls of models in flight, or waiting for their time */
 	bool computing;
 	/* while it computes */
 	struct df_str source; /* name */
@@ -50,6 +52,7 @@ struct df_status {
 	double docs_per_second, bytes_per_second;
 	uint64_t docs; /* seen in this epoch, durable or about to be */
 	uint64_t deaths, strikes, poisoned, redone, source_errors;
+	struct df_costs costs;
 	struct df_child_status *child;
 	size_t n_child;
 	struct df_slow_status slow[DF_STATUS_SLOW]; /* slowest first */

@@ -22,6 +22,7 @@
 #define DF_HERITAGE_VERSION 1
 #define DF_HERITAGE_FD 3
 #define DF_SLOT_FD 4
+#define DF_TRACE_FD 6          /* 5 is DF_PURSE_FD */
 #define DF_INHERITED_FDS 7     /* 0 .. 6 have their meaning in a child */
 #define DF_CHILD_EXIT_USAGE 13 /* a child cannot start, and no other could: the slot says why */
 #define DF_CHILD_EXIT_NOMEM 12 /* a child left since its memory did not suffice; the slot says over what */

@@ -14,6 +14,8 @@ struct df_needs {
 	unsigned flags;                     /* enum df_stage_flags of all stages */
 	const char *command[DF_STAGES_MAX]; /* by number of the stage; NULL: starts none */
 	size_t n_stage;
+	struct df_str *read_path; /* files that options of stages that call out name: "recorded/cassettes" */
+	size_t n_read_path;
 };
 
 /* Strings from `arena`. Errors are those of the pipeline's text. */
