@@ -18,7 +18,7 @@ static struct df_str whole_url(struct df_str s, struct df_arena *arena)
 {
 	struct df_buf b;
 	struct df_str url = s;
-	if (s.n == 0 || memmem(s.p, s.n, "://", 3))
+	if (s.n == 0 || !s.p || memmem(s.p, s.n, "://", 3))
 		return s;
 	df_buf_init(&b, 4096);
 	(void)df_buf_addz(&b, "http://");
