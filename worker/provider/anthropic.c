@@ -149,7 +149,7 @@ static void parse(const struct df_ask *ask, const struct df_http_response *respo
 {
 	const struct df_json *root = NULL;
 	enum df_err err = DF_OK;
-	if (!df_wire_open(response, arena, ret, &root))
+	if (!df_wire_root(response, arena, ret, &root))
 		return;
 	const struct df_json *content = df_json_get(root, "content");
 	struct df_str reason = df_json_get_str(root, "stop_reason");

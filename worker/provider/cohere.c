@@ -96,7 +96,7 @@ static void parse_chat(const struct df_ask *ask, const struct df_http_response *
 {
 	const struct df_json *root = NULL;
 	enum df_err err = DF_OK;
-	if (!df_wire_open(response, arena, ret, &root))
+	if (!df_wire_root(response, arena, ret, &root))
 		return;
 	struct df_str reason = df_json_get_str(root, "finish_reason");
 	read_usage(df_json_get(root, "usage"), &ret->usage);

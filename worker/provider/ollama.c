@@ -128,7 +128,7 @@ static void parse_chat(const struct df_ask *ask, const struct df_http_response *
 		       struct df_answer *ret)
 {
 	const struct df_json *root = NULL;
-	if (!df_wire_open(response, arena, ret, &root))
+	if (!df_wire_root(response, arena, ret, &root))
 		return;
 	const struct df_json *content = df_json_get(df_json_get(root, "message"), "content");
 	read_usage(root, &ret->usage);

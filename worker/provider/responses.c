@@ -116,7 +116,7 @@ static void parse(const struct df_ask *ask, const struct df_http_response *respo
 	const struct df_json *root = NULL;
 	bool refused = false;
 	size_t n_part = 0;
-	if (!df_wire_open(response, arena, ret, &root))
+	if (!df_wire_root(response, arena, ret, &root))
 		return;
 	read_usage(df_json_get(root, "usage"), &ret->usage);
 	ret->model = df_json_get_str(root, "model");

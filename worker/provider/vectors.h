@@ -26,7 +26,7 @@ struct df_vectors {
 	bool *placed;
 };
 
-/* As df_wire_open; false: the answer says what was wrong. */
+/* As df_wire_root; false: the answer says what was wrong. */
 bool df_vectors_open(struct df_vectors *v, const struct df_ask *ask, const struct df_http_response *response,
 		     struct df_arena *arena, struct df_answer *answer);
 /* value: a list of numbers or a base64 string. False: the answer says what was wrong with it. */

@@ -4,7 +4,7 @@
  *
  * Requests: df_wire_url, then headers, then a body in a df_buf that df_wire_body hands over. The first error sticks in the buffer, so a
  * builder checks once, at the end.
- * Answers: df_wire_open settles everything that is not a 2xx with a JSON body; the provider reads on from *ret_root.
+ * Answers: df_wire_root settles everything that is not a 2xx with a JSON body; the provider reads on from *ret_root.
  */
 #ifndef DF_WORKER_PROVIDER_WIRE_H
 #define DF_WORKER_PROVIDER_WIRE_H
@@ -57,9 +57,9 @@ void df_wire_fail(struct df_answer *a, enum df_call_class class, const char *fmt
 /* An error as any of the known APIs words it, in a body (or an event); status 0: it came inside a 200. */
 void df_wire_error(struct df_answer *a, long status, const struct df_json *root, struct df_str body);
 /* Clears `ret`, then true: 2xx, and *ret_root is its JSON, without an error in it. False: ret says what was wrong. */
-bool df_wire_open(const struct df_http_response *response, struct df_arena *arena, struct df_answer *ret,
+bool df_wire_root(const struct df_http_response *response, struct df_arena *arena, struct df_answer *ret,
 		  const struct df_json **ret_root);
-/* As df_wire_open once the status and the body's JSON (or what is wrong with it) are known: for vectors.h. */
+/* As df_wire_root once the status and the body's JSON (or what is wrong with it) are known: for vectors.h. */
 bool df_wire_status(const struct df_http_response *response, struct df_arena *arena, struct df_answer *ret);
 void df_wire_not_json(const struct df_http_response *response, const struct df_fail *why, enum df_err err,
 		      struct df_answer *ret);

@@ -325,7 +325,7 @@ void df_wire_not_json(const struct df_http_response *r, const struct df_fail *wh
 		     (int)df_str_utf8_prefix((struct df_str){body.p, body.n < 60 ? body.n : 60}), body.p);
 }
 
-bool df_wire_open(const struct df_http_response *r, struct df_arena *arena, struct df_answer *ret,
+bool df_wire_root(const struct df_http_response *r, struct df_arena *arena, struct df_answer *ret,
 		  const struct df_json **ret_root)
 {
 	struct df_json *root = NULL;
