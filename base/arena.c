@@ -24,6 +24,11 @@ void df_arena_init(struct df_arena *a, size_t max_bytes, size_t keep_bytes)
 	*a = (struct df_arena){.max = max_bytes, .keep = keep_bytes};
 }
 
+void df_arena_init_small(struct df_arena *a, size_t max_bytes, size_t first_bytes)
+{
+	*a = (struct df_arena){.max = max_bytes, .first = first_bytes};
+}
+
 static void free_list(struct df_arena_block *b)
 {
 	while (b) {
@@ -73,7 +78,7 @@ static struct df_arena_block *take_spare(struct df_arena *a, size_t need)
 
 static struct df_arena_block *new_block(struct df_arena *a, size_t need)
 {
-	size_t cap = a->head ? a->head->cap * 2 : FIRST_BLOCK;
+	size_t cap = a->head ? a->head->cap * 2 : a->first ? a->first : FIRST_BLOCK;
 	if (cap > LARGEST_BLOCK)
 		cap = LARGEST_BLOCK;
 	if (cap < need)

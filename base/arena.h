@@ -22,9 +22,12 @@ struct df_arena {
 	size_t total;                /* bytes in all blocks, spare ones too */
 	size_t max;
 	size_t keep;
+	size_t first; /* bytes of the first block; 0: 64 KB */
 };
 
 void df_arena_init(struct df_arena *a, size_t max_bytes, size_t keep_bytes);
+/* For arenas of which there are thousands: the first block is that small, the next twice as large, and so on. */
+void df_arena_init_small(struct df_arena *a, size_t max_bytes, size_t first_bytes);
 void df_arena_release(struct df_arena *a);
 void df_arena_reset(struct df_arena *a);
 

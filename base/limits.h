@@ -22,7 +22,7 @@
 #define DF_LANE_CREDITS 2      /* leases a lane may hold */
 #define DF_LANE_REDO_CREDITS 2 /* and above them, of work that was lost with another lane */
 /* Of a pipeline that waits for the network: leases in work at once in one worker, each on a thread of its own; its credits; cells of one lease. */
-#define DF_NETWORK_LEASES 64
+#define DF_NETWORK_LEASES 128
 #define DF_LANE_CREDITS_NETWORK DF_NETWORK_LEASES
 #define DF_NETWORK_CELLS_MAX 4
 #define DF_SUSPECT_KILLS 2       /* by strangers over one and the same cell, before it runs alone */
@@ -158,6 +158,7 @@
 #define DF_TRACE_SPANS_MAX (64U << 20)   /* of a file that is read */
 #define DF_TRACE_BATCH 512               /* spans of one export request */
 #define DF_TRACE_EXPORT_ATTEMPTS 6
+#define DF_TRACE_EXPORT_MS 30000 /* of one request */
 
 /* --- calls of APIs --- */
 #define DF_CALLS_IN_FLIGHT 4096         /* of one model, in one process, when nothing smaller is set */

@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "cli/cores.h"
 #include "cli/pipeline_file.h"
+#include "cli/resolve.h"
 #include "worker/stages/registry.h"
 
 #define AT(member) offsetof(struct df_run_request, member)
@@ -335,6 +336,7 @@ static enum df_err check_pipeline(struct request *q)
 		const struct df_arg_override *o = &q->args.override[i];
 		DF_TRY(df_pipeline_override(q->pipeline, q->arena, o->stage, o->key, o->value, q->fail));
 	}
+	DF_TRY(df_resolve_pipeline(q->pipeline, q->arena, q->fail));
 	DF_TRY(df_stage_check_pipeline(q->pipeline, q->arena, &class, &options, q->fail));
 	for (size_t i = 0; i < q->pipeline->n_stage; i++) {
 		run->has_side_effects |= (class[i] -> flags &DF_STAGE_SIDE_EFFECTS) != 0;

@@ -3,18 +3,25 @@
  * call: one ask of a model until it has its answer: cache, limits, money, sending, retries, fall-backs, trace. The engine lives on
  * the network thread (worker/net/http.h), without locks; other threads hand calls in and wait.
  *
- * A call's life: cache look-up -> breaker of the host -> slot (calls in flight) -> reservation (a timer until its time) -> money -> send -> answer ->
- * settle -> done, or back-off and again. What may be tried again is decided by the answer's class (provider/ask.h):
- *   RETRY       full jitter: a random time below base * 2^n, at most cap, never sooner than the answer's retry_after; `attempts` in all. A quota of retries
- *               for the whole worker, as the AWS SDKs have (500; a retry costs 5, after a time-out 10; an answer at first try gives 1 back):
- *               when it is empty the call waits for the cap and goes on; it never fails for that. 408, 409, 425: once.
+ * A call's life: cache look-up -> breaker of the host -> slot (calls in flight) -> money -> reservation (a timer until its time) -> send -> answer ->
+ * settle -> done, or back-off and again. Waiting calls stand in one queue per route, first in first out; one that comes back goes before those that were
+ * never sent. What may be tried again is decided by the answer's class (provider/ask.h, call_retry.h):
+ *   RETRY       full jitter: a random time below base * 2^n, at most cap, never sooner than the answer's retry_after; `attempts` in all, and up to twice as
+ *               many while the host gives good answers to others meanwhile. A quota of retries for the whole worker, as the AWS SDKs have (500; a retry
+ *               costs 5, after a time-out 10; an answer at first try gives 1 back, one at a later try what its retry cost): when it is empty
+ *               the call waits for the cap and goes on; it never fails for that. 408, 409, 425: once.
  *   RATE        the shared clock is moved (df_limit_push) and the call waits for its new reservation; costs no attempt, up to 20 of them.
  *   QUOTA       this model is over for the run: fall-back, else the run ends (DF_ERR_QUOTA).
  *   BAD_INPUT   a batch is cut in two until the culprit stands alone; that input alone has an error.
  *   BAD_ANSWER  as RETRY.   AUTH, NOT_FOUND: fall-back, else an error of the run (DF_ERR_USAGE), not of a document.
  * Breaker per host: after 10 failures in a row that the host is to blame for (resets, time-outs, 5xx), nothing is sent for 1 s, doubling to 30 s; then one
  * probe. Calls wait meanwhile, or go to a fall-back. Hedge: a second request beside one that is silent for hedge_ms, within the same limits and money;
- * the first answer wins, the other is cancelled. Identical asks in flight share one call when there is a cache.
+ * the first answer wins, the other is cancelled. Identical asks in flight share one call when there is a cache. An embedding's fall-backs must be the same
+ * model elsewhere: vectors of two models are never mixed.
+ *
+ * Money: the worst case is reserved before sending and settled by what the answer says was used. No answer says it when a request was cancelled, cut or
+ * timed out after it was sent: the provider may have billed it, so the worst case is booked. Nothing is booked for what was never sent (no connection) and
+ * for answers that are no success (4xx, 5xx). A budget that is out only because of reservations makes calls wait until those are settled.
  */
 #ifndef DF_WORKER_CALL_CALL_H
 #define DF_WORKER_CALL_CALL_H
@@ -41,17 +48,18 @@ extern const struct df_retry_options df_retry_defaults;
 struct df_caller_config {
 	struct df_http *http; /* not owned, like all of these */
 	const struct df_models *models;
-	struct df_cache *cache;         /* NULL: none */
-	struct df_purse *purse;         /* NULL: money is not counted */
-	struct df_trace *trace;         /* NULL: none */
-	const char *limits_dir;         /* NULL: the default */
-	uint64_t (*random)(void *self); /* 64 bits; NULL: the kernel's */
+	struct df_cache *cache;          /* NULL: none */
+	struct df_purse *purse;          /* NULL: money is not counted */
+	struct df_trace *trace;          /* NULL: none */
+	const char *limits_dir;          /* NULL: the default */
+	uint64_t (*random)(void *self);  /* 64 bits; NULL: the kernel's */
+	uint64_t (*boot_ns)(void *self); /* for tests; NULL: CLOCK_BOOTTIME */
 	void *self;
 };
 
 enum df_err df_caller_create(const struct df_caller_config *config, struct df_caller **ret_caller,
 			     struct df_fail *fail) DF_MUST_CHECK;
-/* No call may be out. Accepts NULL. */
+/* No call may be out, all routes are closed, and the http is still there. Not on the network thread. Accepts NULL. */
 void df_caller_destroy(struct df_caller **caller);
 
 /* How a stage wants a model to be asked; empty and 0: as the table of models and the environment say. */
@@ -67,7 +75,7 @@ struct df_route_options {
  * input, since files are opened. DF_ERR_NOT_FOUND: unknown model, with the known ones; DF_ERR_USAGE: no key, or a price that a budget needs is unknown. */
 enum df_err df_route_open(struct df_caller *c, const struct df_route_options *options, struct df_route **ret_route,
 			  struct df_fail *fail) DF_MUST_CHECK;
-void df_route_close(struct df_route **route);
+void df_route_close(struct df_route **route); /* no call may be out on it; accepts NULL */
 const struct df_provider *df_route_provider(const struct df_route *r);
 const struct df_model_info *df_route_model(const struct df_route *r);
 
@@ -83,6 +91,7 @@ struct df_call {
 	/* A stream's text as it comes; on the network thread. NULL: none is asked for. Text of an attempt that failed cannot be taken back, so a call that has
 	 * passed text on is not tried again. */
 	void (*on_text)(void *self, struct df_str text);
+	void *text_self; /* of on_text; NULL: `self` (which df_caller_run takes for itself) */
 	/* Once, on the network thread. */
 	void (*on_done)(struct df_call *call);
 	void *self;
@@ -90,12 +99,15 @@ struct df_call {
 	enum df_err
 		err; /* DF_OK; DF_ERR_QUOTA (budget, daily limit, no money there: the run stops, exit 4); DF_ERR_USAGE (AUTH, NOT_FOUND: the run ends, 1);
 				  * anything else: this document's reject */
-	char message[512];       /* with err: one line, no secret */
-	struct df_answer answer; /* chat: text, finish; embed: vectors of all inputs, row i for input i */
-	enum df_err *input_err;  /* embed: one per input, NULL when all are well; rows of failed inputs are zero */
-	double usd;              /* that this call cost, all attempts */
+	char message[512]; /* with err: one line, no secret */
+	struct df_answer
+		answer; /* chat: text, finish; embed: vectors of all inputs, row i for input i; usage: of all requests */
+	/* embed: one per input, NULL when all are well; rows of failed inputs are zero. While at least one input has its vector, err is DF_OK and message is
+	 * the first failed input's; when none has, err is that input's. */
+	enum df_err *input_err;
+	double usd; /* that this call cost, all attempts */
 	uint32_t attempts;
-	bool cached; /* nothing was sent */
+	bool cached; /* nothing was sent for it: from the cache, or from an identical call in flight */
 	void *own;   /* the engine's */
 };
 
