@@ -104,14 +104,14 @@ static void wait_for(struct df_cell *c, const struct df_refusal *r, bool is_wind
 {
 	uint64_t doublings = c->n_blocked == KNOWN ? 2 : clamp(c->n_blocked, 0, BACKOFF_DOUBLINGS);
 	uint64_t backoff = (BACKOFF_MS << doublings) * DF_MS;
-	uint64_t wait = r->wait_ms >= 0 ? (uint64_t)r->wait_ms * DF_MS : backoff;
-	/* What a server says is a floor; when it has proved too short, it is no more than that. */
-	bool unsaid = r->wait_ms < 0 || c->n_blocked > 1;
-	if (unsaid && wait < backoff)
-		wait = backoff;
-	/* A window has room when the first call of its minute leaves it. */
-	if (unsaid && is_window && r->active_ns < DF_MINUTE_NS)
-		wait = DF_MINUTE_NS - r->active_ns + DF_LIMIT_RING_NS;
+	uint64_t wait = r->wait_ms >= 0 ? (uint64_t)r->wait_ms * DF_MS : 0;
+	/* What a server says is a floor. Nothing said, or proved too short: no more than that. */
+	if (r->wait_ms < 0 || (c->n_blocked > 1 && wait < WINDOW_WAIT)) {
+		uint64_t window = r->active_ns < DF_MINUTE_NS ? DF_MINUTE_NS - r->active_ns + DF_LIMIT_RING_NS : 0;
+		if (is_window && window) /* it has room when the first call of its minute leaves */
+			backoff = window;
+		wait = wait > backoff ? wait : backoff;
+	}
 	uint64_t until = r->now + clamp(wait, DF_MS, 24 * 60 * DF_MINUTE_NS);
 	c->floor = c->floor > until ? c->floor : until;
 }

@@ -421,6 +421,16 @@ void df_limit_settle(struct df_limit *l, const struct df_reservation *r, uint64_
 
 /* ------------------------------------------------------------------ what servers say */
 
+/* What counts as accepted was sent before the refused call; places after it are not used or not answered yet. */
+static void forget_later(struct df_limit *l, struct df_cell *c, uint64_t at)
+{
+	uint64_t interval = interval_of(l, c), later = 0;
+	if (interval && c->tat_requests > at + interval)
+		later = (c->tat_requests - at) / interval - 1;
+	c->n_since -= min_of(later, c->n_since);
+	c->n_after -= min_of(later, c->n_after);
+}
+
 static void refused(struct df_limit *l, struct df_cell *c, const struct df_limit_news *news, int64_t wait_ms,
 		    uint64_t now)
 {
@@ -457,6 +467,7 @@ void df_limit_push(struct df_limit *l, const struct df_reservation *r, const str
 			return_day(&c, r);
 		if (!r || r->epoch == c.epoch) {
 			uncount(&c);
+			forget_later(l, &c, r ? r->at_boot_ns : now);
 			refused(l, &c, news, retry_after_ms, now);
 			c.epoch++;
 		} else if (retry_after_ms > 0 && now + (uint64_t)retry_after_ms * DF_MS > c.floor) {
