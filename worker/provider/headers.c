@@ -155,7 +155,7 @@ int64_t df_wire_date(struct df_str s)
 {
 	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 	struct fields f;
-	if (!digits_of(s, "???, dd ??? yyyy HH:MM:SS GMT", &f))
+	if (!df_str_ends(s, " GMT") || !digits_of(s, "???, dd ??? yyyy HH:MM:SS", &f))
 		return rfc3339(s);
 	for (int i = 0; i < 12; i++)
 		if (memcmp(months + 3 * i, s.p + 8, 3) == 0)

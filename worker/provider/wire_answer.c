@@ -199,10 +199,8 @@ static void read_words(const struct df_json *root, struct words *w)
 	const struct df_json *error = df_json_get(root, "error"), *detail = df_json_get(root, "detail");
 	const struct df_json *at = error && error->type == DF_JSON_OBJECT ? error : root;
 	w->message = df_json_get_str(at, "message");
-	w->type = text_of(df_json_get(at, at == root ? "error_type" : "type"));
+	w->type = text_of(df_json_get(at, df_json_get(at, "error_type") ? "error_type" : "type"));
 	w->code = text_of(df_json_get(at, "code"));
-	if (at == root && !w->code.n && !w->type.n)
-		w->type = text_of(df_json_get(root, "type"));
 	if (error && error->type == DF_JSON_STRING)
 		w->message = error->string;
 	if (!w->message.n && detail && detail->type == DF_JSON_STRING)
