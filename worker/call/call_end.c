@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: Apache-2.0
+/* call_end: an attempt has ended: what it cost, what it told, and what comes next; pieces and calls that are over. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "worker/call/call_own.h"
+
+/* ------------------------------------------------------------------ what it cost */
+
+/* USD to be booked (call.h, "Money"). */
+static double real_usd(const struct df_flight *f, const struct df_outcome *o)
+{
+	const struct df_answer *a = o->answer;
+	if (o->never_sent || !f->went_out)
+		return 0;
+	if (a && (a->class == DF_CALL_OK || a->usage.known))
+		return df_price_of(&f->route->info, &a->usage);
+	return o->status >= 300 ? 0 : f->worst_usd;
+}
+
+static uint64_t real_tokens(const struct df_flight *f, const struct df_outcome *o)
+{
+	const struct df_answer *a = o->answer;
+	if (a && (a->class == DF_CALL_OK || a->usage.known))
+		return a->usage.in + a->usage.out;
+	return o->status >= 300 ? 0 : f->tokens;
+}
+
+static void settle_limit(struct df_flight *f, const struct df_outcome *o)
+{
+	struct df_limit *l = f->route->limit;
+	if (!l)
+		return;
+	if (o->answer && o->answer->class == DF_CALL_RATE)
+		df_limit_push(l, f->has_reservation ? &f->reservation : NULL, o->news, o->answer->retry_after_ms);
+	else if (o->never_sent || !f->went_out)
+		df_limit_cancel(l, &f->reservation);
+	else
+		df_limit_settle(l, &f->reservation, real_tokens(f, o));
+	if (o->news && o->status)
+		df_limit_learn(l, o->news);
+	f->has_reservation = false;
+}
+
+static void settle_breaker(struct df_flight *f, const struct df_outcome *o)
+{
+	struct df_host *h = f->route->host;
+	struct df_caller *c = f->route->caller;
+	uint64_t now_ns = df_http_now(c->http);
+	bool was_open = h->breaker.open;
+	if (!o->answer || o->never_sent || o->http_err == DF_ERR_INTERRUPTED) {
+		if (f->probe)
+			df_breaker_lost(&h->breaker);
+	} else if (df_host_failed(o->status, o->http_err)) {
+		df_breaker_bad(&h->breaker, now_ns, f->probe);
+	} else {
+		df_breaker_good(&h->breaker);
+		if (o->answer->class == DF_CALL_OK)
+			h->good_ns = now_ns;
+	}
+	if (!was_open && h->breaker.open) {
+		(void)pthread_mutex_lock(&c->lock);
+		for (struct df_route *r = c->routes; r; r = r->next)
+			r->rescan |= r->host == h;
+		(void)pthread_mutex_unlock(&c->lock);
+	}
+	if (was_open || h->breaker.open)
+		df_host_dirty(c, h);
+}
+
+static void trace_attempt(const struct df_flight *f, const struct df_outcome *o, double usd)
+{
+	const struct df_own *own = f->piece->own;
+	const struct df_caller *c = own->caller;
+	if (!c->trace)
+		return;
+	struct df_span span = {
+		.kind = DF_SPAN_ATTEMPT,
+		.parent = own->span,
+		.name = DF_STR("attempt"),
+		.doc_id = own->call->doc_id,
+		.stage = own->call->stage,
+		.model = f->route->model,
+		.provider = df_str_from(f->route->provider->name),
+		.start_wall_ns = f->sent_wall_ns,
+		.duration_ns = df_http_now(c->http) - f->sent_ns,
+		.first_token_ns = f->first_token_ns,
+		.attempt = f->piece->attempts + f->piece->rates,
+		.status = (uint32_t)o->status,
+		.inputs = own->call->ask.kind == DF_ASK_EMBED ? (uint32_t)f->piece->n_input : 0,
+		.usage = o->answer ? o->answer->usage : (struct df_usage){0},
+		.usd = usd,
+		.class = o->answer ? o->answer->class : DF_CALL_RETRY,
+	};
+	df_trace_put(c->trace, &span);
+}
+
+void df_flight_settle(struct df_flight *f, const struct df_outcome *o)
+{
+	struct df_own *own = f->piece->own;
+	struct df_caller *c = own->caller;
+	double usd = real_usd(f, o);
+	settle_limit(f, o);
+	if (f->has_money) {
+		if (o->never_sent || !f->went_out)
+			df_purse_cancel(c->purse, f->worst_usd);
+		else
+			df_purse_settle(c->purse, f->worst_usd, isfinite(usd) ? usd : f->worst_usd);
+	}
+	f->has_money = false;
+	settle_breaker(f, o);
+	if (isfinite(usd)) {
+		own->call->usd += usd;
+		atomic_fetch_add_explicit(&c->nano_usd, (uint64_t)llround(usd * 1e9), memory_order_relaxed);
+	}
+	if (o->answer && o->answer->class == DF_CALL_RATE)
+		atomic_fetch_add_explicit(&c->n_rate, 1, memory_order_relaxed);
+	if (o->answer && (o->answer->class == DF_CALL_OK || o->answer->usage.known)) {
+		atomic_fetch_add_explicit(&c->tokens_in, o->answer->usage.in, memory_order_relaxed);
+		atomic_fetch_add_explicit(&c->tokens_out, o->answer->usage.out, memory_order_relaxed);
+	}
+	own->status = o->status;
+	if (o->answer)
+		own->class = o->answer->class;
+	if (f->first_token_ns && !own->first_token_ns)
+		own->first_token_ns = f->sent_ns + f->first_token_ns - own->start_ns;
+	trace_attempt(f, o, usd);
+}
+
+/* ------------------------------------------------------------------ a good answer */
+
+static void add_usage(struct df_usage *sum, const struct df_usage *u, bool first)
+{
+	sum->in += u->in;
+	sum->cached_in += u->cached_in;
+	sum->out += u->out;
+	sum->known = (first || sum->known) && u->known;
+}
+
+static enum df_err take_chat(struct df_own *o, const struct df_answer *a)
+{
+	struct df_call *call = o->call;
+	struct df_str text = df_arena_copy(call->arena, a->text), model = df_arena_copy(call->arena, a->model);
+	if (!text.p || !model.p)
+		return DF_ERR_NOMEM;
+	call->answer = *a;
+	call->answer.text = text;
+	call->answer.model = model;
+	return DF_OK;
+}
+
+/* DF_OK; DF_ERR_TYPE: rows that do not fit what was asked for; DF_ERR_NOMEM. */
+static enum df_err take_answer(struct df_piece *p, const struct df_route *r, const struct df_answer *a)
+{
+	struct df_own *o = p->own;
+	if (o->call->ask.kind == DF_ASK_CHAT) {
+		DF_TRY(take_chat(o, a));
+		df_own_keep_chat(o, r);
+	} else {
+		DF_TRY(df_piece_merge(p, a));
+		add_usage(&o->call->answer.usage, &a->usage, !o->answered);
+	}
+	o->answered = true;
+	return DF_OK;
+}
+
+/* ------------------------------------------------------------------ what next */
+
+static const struct df_retry_options *options_of(const struct df_piece *p)
+{
+	return p->own->call->retry ? p->own->call->retry : &df_retry_defaults;
+}
+
+static void tell(const struct df_piece *p, const struct df_route *r, const struct df_outcome *o, char *out, size_t size)
+{
+	const struct df_answer *a = o->answer; /* its message names the status, or what there was instead of one */
+	uint32_t n = p->own->call->attempts;
+	(void)snprintf(out, size, "model \"%.120s\": %.300s%s%.60s%s", r->label,
+		       a->message[0] ? a->message : "no answer that can be used", a->code[0] ? " (" : "", a->code,
+		       a->code[0] ? ")" : "");
+	size_t at = strlen(out);
+	if (n > 1 && at < size)
+		(void)snprintf(out + at, size - at, ", after %u requests", n);
+}
+
+static void back_off(struct df_piece *p, uint64_t wait_ns)
+{
+	struct df_caller *c = p->own->caller;
+	p->since_ns = df_http_now(c->http);
+	df_alarm_set(&c->alarms, &p->alarm, p->since_ns + wait_ns);
+}
+
+static void wait_and_retry(struct df_piece *p, const struct df_outcome *o)
+{
+	struct df_caller *c = p->own->caller;
+	const struct df_retry_options *options = options_of(p);
+	uint32_t cost = df_retry_cost(o->http_err == DF_ERR_TIMEOUT);
+	int64_t floor_ms = o->answer->retry_after_ms;
+	p->once_used |= o->status == 408 || o->status == 409 || o->status == 425;
+	p->cost = 0;
+	if (df_retry_quota_take(&c->quota, cost))
+		p->cost = cost;
+	else if (floor_ms < (int64_t)options->cap_ms)
+		floor_ms = (int64_t)options->cap_ms;
+	back_off(p, df_backoff_ns(options, p->attempts, df_engine_random(c), floor_ms));
+}
+
+static void wait_for_rate(struct df_piece *p, const struct df_route *r, const struct df_outcome *o)
+{
+	/* The shared clock has moved, so the queue is all the waiting there is, unless the limits are not those that bind. */
+	if (r->limit && p->rates <= DF_RATE_CALM) {
+		df_piece_queue(p);
+		return;
+	}
+	uint32_t n = p->rates > DF_RATE_CALM ? p->rates - DF_RATE_CALM : p->rates;
+	back_off(p, df_backoff_ns(options_of(p), n, df_engine_random(p->own->caller), o->answer->retry_after_ms));
+}
+
+/* A request that is wrong as a whole is not cut down to its last input: after this many refusals and nothing else, all are told so. */
+static bool hopeless(const struct df_own *o)
+{
+	uint32_t doublings = 0;
+	while ((o->call->ask.n_input >> doublings) > 1)
+		doublings++;
+	return !o->answered && o->refused > 2 * doublings + 8;
+}
+
+static void cut(struct df_piece *p, const char *message)
+{
+	struct df_piece *other = NULL;
+	p->own->refused++;
+	if (hopeless(p->own)) {
+		df_piece_failed(p, DF_ERR_RANGE, DF_CALL_BAD_INPUT, message);
+		return;
+	}
+	if (df_piece_halve(p, &other) != DF_OK) {
+		df_piece_failed(p, DF_ERR_NOMEM, DF_CALL_RETRY, "no memory to cut a batch in two");
+		return;
+	}
+	df_piece_queue(p);
+	df_piece_queue(other);
+}
+
+static void act(struct df_piece *p, struct df_route *r, const struct df_outcome *o, enum df_next next)
+{
+	struct df_caller *c = p->own->caller;
+	const struct df_answer *a = o->answer;
+	enum df_err err = df_call_err(a->class, o->http_err);
+	char message[sizeof(p->own->call->message)];
+	tell(p, r, o, message, sizeof(message));
+	if (c->ending == DF_ERR_INTERRUPTED && next != DF_NEXT_FAIL) {
+		df_piece_failed(p, c->ending, DF_CALL_RETRY, c->ending_message);
+		return;
+	}
+	switch (next) {
+	case DF_NEXT_WAIT:
+		wait_and_retry(p, o);
+		return;
+	case DF_NEXT_RESERVE:
+		wait_for_rate(p, r, o);
+		return;
+	case DF_NEXT_CUT:
+		cut(p, message);
+		return;
+	case DF_NEXT_FALLBACK:
+		r->cool_until_ns = df_http_now(c->http) + options_of(p)->cool_down_ms * DF_MS;
+		df_piece_fallback(p, err, a->class, message);
+		return;
+	case DF_NEXT_OVER:
+		df_route_over(r, err, a->class, message);
+		df_piece_fallback(p, err, a->class, message);
+		return;
+	case DF_NEXT_DONE:
+	case DF_NEXT_FAIL:
+		break;
+	}
+	if (a->class == DF_CALL_BAD_INPUT)
+		p->own->refused++;
+	df_piece_failed(p, err, a->class, message);
+}
+
+void df_flight_over(struct df_flight *f, struct df_outcome *o)
+{
+	struct df_piece *p = f->piece;
+	struct df_route *r = f->route;
+	struct df_caller *c = r->caller;
+	struct df_flight *other = p->flight == f ? p->hedge : p->flight;
+	bool host_good = r->host->good_ns > f->sent_ns;
+	df_flight_settle(f, o);
+	df_route_dirty(r);
+	if (o->answer->class == DF_CALL_RATE) {
+		p->attempts--;
+		p->rates++;
+	}
+	if (other && o->answer->class != DF_CALL_OK && other->sent) {
+		df_flight_free(f); /* the other may still succeed, and decides */
+		if (!p->flight) {
+			p->flight = p->hedge;
+			p->hedge = NULL;
+		}
+		return;
+	}
+	if (other)
+		df_flight_drop(other);
+	if (o->answer->class == DF_CALL_OK) {
+		enum df_err err = take_answer(p, r, o->answer);
+		if (err == DF_OK) {
+			df_retry_quota_give(&c->quota, p->cost ? p->cost : 1);
+			df_flight_free(f);
+			df_piece_done(p);
+			return;
+		}
+		if (err == DF_ERR_NOMEM) {
+			df_flight_free(f);
+			df_piece_failed(p, err, DF_CALL_BAD_ANSWER, "no memory for an answer");
+			return;
+		}
+		o->answer->class = DF_CALL_BAD_ANSWER;
+		(void)snprintf(o->answer->message, sizeof(o->answer->message),
+			       "%zu vectors of %u numbers do not fit what was asked for", o->answer->n_vector,
+			       o->answer->dim);
+	}
+	struct df_attempt_facts facts = {
+		.class = o->answer->class,
+		.status = o->status,
+		.attempts = p->attempts,
+		.rates = p->rates,
+		.once_used = p->once_used,
+		.text_passed = p->own->text_passed,
+		.host_good = host_good,
+		.n_input = p->n_input,
+	};
+	/* the answer may lie in the flight */
+	struct df_answer kept = *o->answer;
+	struct df_outcome outcome = *o;
+	outcome.answer = &kept;
+	df_flight_free(f);
+	act(p, r, &outcome, df_next_after(options_of(p), &facts));
+}
+
+/* ------------------------------------------------------------------ the end of a piece, and of a call */
+
+static bool of_the_run(enum df_err err)
+{
+	return err == DF_ERR_QUOTA || err == DF_ERR_USAGE || err == DF_ERR_INTERRUPTED;
+}
+
+static void remember(struct df_own *o, enum df_err err, enum df_call_class class, const char *message)
+{
+	bool first = !o->call->message[0];
+	if (of_the_run(err) && !o->run_err) {
+		o->run_err = err;
+		first = true;
+	}
+	if (first) {
+		(void)snprintf(o->call->message, sizeof(o->call->message), "%s", message);
+		o->class = class;
+	}
+}
+
+void df_piece_failed(struct df_piece *p, enum df_err err, enum df_call_class class, const char *message)
+{
+	struct df_own *o = p->own;
+	remember(o, err, class, message);
+	if (o->call->ask.kind == DF_ASK_EMBED)
+		df_piece_rows_failed(p, err);
+	else
+		o->call->err = err;
+	df_piece_done(p);
+}
+
+void df_piece_done(struct df_piece *p)
+{
+	struct df_own *o = p->own;
+	struct df_caller *c = o->caller;
+	df_piece_unqueue(p);
+	df_alarm_clear(&c->alarms, &p->alarm);
+	if (p->hedge)
+		df_flight_drop(p->hedge);
+	if (p->flight)
+		df_flight_drop(p->flight);
+	struct df_piece **at = &o->pieces;
+	while (*at != p)
+		at = &(*at)->sibling;
+	*at = p->sibling;
+	df_piece_free(p);
+	if (!o->pieces)
+		df_own_finish(o);
+}
+
+void df_own_failed(struct df_own *o, enum df_err err, const char *message)
+{
+	remember(o, err, DF_CALL_RETRY, message);
+	o->call->err = err;
+	df_own_finish(o);
+}
+
+static void trace_call(const struct df_own *o)
+{
+	const struct df_caller *c = o->caller;
+	const struct df_call *call = o->call;
+	if (!c->trace)
+		return;
+	const struct df_route *r = call->route[0];
+	char name[160];
+	(void)snprintf(name, sizeof(name), "%s " DF_STR_FMT, call->ask.kind == DF_ASK_CHAT ? "chat" : "embeddings",
+		       DF_STR_ARG(r->model));
+	uint64_t now_ns = df_http_now(c->http);
+	struct df_span span = {
+		.kind = DF_SPAN_CALL,
+		.id = o->span,
+		.name = df_str_from(name),
+		.doc_id = call->doc_id,
+		.stage = call->stage,
+		.model = r->model,
+		.provider = df_str_from(r->provider->name),
+		.start_wall_ns = o->start_wall_ns,
+		.duration_ns = now_ns > o->start_ns ? now_ns - o->start_ns : 0,
+		.queue_ns = o->queue_ns,
+		.first_token_ns = o->first_token_ns,
+		.attempt = call->attempts,
+		.status = (uint32_t)o->status,
+		.inputs = call->ask.kind == DF_ASK_EMBED ? (uint32_t)call->ask.n_input : 0,
+		.usage = call->cached ? (struct df_usage){0} : call->answer.usage,
+		.usd = call->usd,
+		.cached = call->cached,
+		.class = call->err == DF_OK ? DF_CALL_OK : o->class,
+	};
+	df_trace_put(c->trace, &span);
+}
+
+void df_own_finish(struct df_own *o)
+{
+	struct df_caller *c = o->caller;
+	struct df_call *call = o->call;
+	if (call->ask.kind == DF_ASK_EMBED && call->err == DF_OK)
+		df_own_embed_end(o);
+	if (o->run_err)
+		call->err = o->run_err;
+	call->cached = call->err == DF_OK && !call->attempts;
+	if (call->cached) {
+		atomic_fetch_add_explicit(&c->n_hits, 1, memory_order_relaxed);
+		if (call->on_text && call->ask.kind == DF_ASK_CHAT && call->answer.text.n)
+			call->on_text(call->text_self ? call->text_self : call->self, call->answer.text);
+	}
+	if (call->err != DF_OK)
+		atomic_fetch_add_explicit(&c->n_failed, 1, memory_order_relaxed);
+	trace_call(o);
+	if (o->newer)
+		o->newer->older = o->older;
+	else
+		c->newest = o->older;
+	if (o->older)
+		o->older->newer = o->newer;
+	o->older = o->newer = NULL;
+	*c->done_tail = o;
+	c->done_tail = &o->next;
+	df_own_unshare(o);
+}

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * call_queue: who is sent next on a route, and when: one queue, one alarm.
+ *
+ * DESIGN. A pump sends what has come to its time, then gives the head of the queue a flight (slot, money, reservation), and so on until one of these is
+ * not to be had. Then the route's one alarm is set to when that may change; a slot or money of one's own that comes back makes the route dirty. What was sent
+ * before (`tried`) goes before what never was.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "worker/call/call_own.h"
+
+/* ------------------------------------------------------------------ the queue */
+
+static void enqueue(struct df_piece_queue *q, struct df_piece *p, bool at_head)
+{
+	struct df_piece **link = at_head || !q->head ? &q->head : q->tail;
+	p->next = *link;
+	if (p->next)
+		p->next->link = &p->next;
+	else
+		q->tail = &p->next;
+	p->link = link;
+	*link = p;
+	q->n++;
+}
+
+void df_piece_unqueue(struct df_piece *p)
+{
+	if (!p->link)
+		return;
+	struct df_route *r = df_piece_route(p);
+	struct df_piece_queue *q = p->tried ? &r->tried : &r->fresh;
+	*p->link = p->next;
+	if (p->next)
+		p->next->link = p->link;
+	else
+		q->tail = p->link;
+	p->link = NULL;
+	p->next = NULL;
+	q->n--;
+}
+
+static struct df_piece *first_of(const struct df_route *r)
+{
+	return r->tried.head ? r->tried.head : r->fresh.head;
+}
+
+bool df_route_waits(const struct df_route *r)
+{
+	return r->tried.head || r->fresh.head;
+}
+
+/* May this call be answered there? Vectors of two models are never mixed. */
+static bool fits(const struct df_call *call, uint32_t i)
+{
+	const struct df_route *r = call->route[i];
+	if (r->over)
+		return false;
+	return i == 0 || call->ask.kind != DF_ASK_EMBED || df_str_eq(r->model, call->route[0]->model);
+}
+
+/* The first from `from` on that may be asked now; else the first that may be asked at all; n_route: none. */
+static uint32_t choose(const struct df_call *call, uint32_t from, uint64_t now_ns)
+{
+	uint32_t second = (uint32_t)call->n_route;
+	for (uint32_t i = from; i < call->n_route; i++) {
+		const struct df_route *r = call->route[i];
+		if (!fits(call, i))
+			continue;
+		if (r->cool_until_ns <= now_ns && df_breaker_wait(&r->host->breaker, now_ns) == 0)
+			return i;
+		if (second == call->n_route)
+			second = i;
+	}
+	return second;
+}
+
+/* true: the fall-back's answer was in the cache, and the piece is over. */
+static bool move_to(struct df_piece *p, uint32_t i)
+{
+	if (p->route == i)
+		return false;
+	p->route = i;
+	p->attempts = p->rates = p->cost = 0;
+	p->once_used = false;
+	if (!df_own_look_up_route(p->own, p->own->call->route[i]))
+		return false;
+	df_piece_done(p);
+	return true;
+}
+
+void df_piece_queue(struct df_piece *p)
+{
+	struct df_call *call = p->own->call;
+	struct df_caller *c = p->own->caller;
+	uint64_t now_ns = df_http_now(c->http);
+	if (c->ending) {
+		df_piece_failed(p, c->ending, DF_CALL_RETRY, c->ending_message);
+		return;
+	}
+	uint32_t i = choose(call, p->route, now_ns);
+	if (i == call->n_route) {
+		const struct df_route *r = df_piece_route(p);
+		df_piece_failed(p, r->over ? r->over : DF_ERR_USAGE, r->over_class, r->over_message);
+		return;
+	}
+	if (move_to(p, i))
+		return;
+	struct df_route *r = df_piece_route(p);
+	p->since_ns = now_ns;
+	enqueue(p->tried ? &r->tried : &r->fresh, p, false);
+	df_route_dirty(r);
+}
+
+void df_route_rang(struct df_alarm *alarm)
+{
+	df_route_dirty(DF_CONTAINER(alarm, struct df_route, alarm));
+}
+
+void df_piece_woke(struct df_alarm *alarm)
+{
+	df_piece_queue(DF_CONTAINER(alarm, struct df_piece, alarm));
+}
+
+void df_piece_fallback(struct df_piece *p, enum df_err err, enum df_call_class class, const char *message)
+{
+	const struct df_call *call = p->own->call;
+	uint32_t i = choose(call, p->route + 1, df_http_now(p->own->caller->http));
+	if (i == call->n_route || p->own->text_passed) {
+		df_piece_failed(p, err, class, message);
+		return;
+	}
+	if (!move_to(p, i))
+		df_piece_queue(p);
+}
+
+struct df_ask df_piece_ask(const struct df_piece *p, const struct df_route *r)
+{
+	struct df_ask ask = p->own->call->ask;
+	ask.model = r->model;
+	ask.stream = ask.kind == DF_ASK_CHAT && (ask.stream || p->own->call->on_text);
+	ask.tokens_in = p->tokens;
+	if (ask.kind == DF_ASK_EMBED) {
+		ask.input = p->input;
+		ask.n_input = p->n_input;
+	}
+	return ask;
+}
+
+/* ------------------------------------------------------------------ a flight's permissions */
+
+static void no_money(struct df_caller *c, const struct df_purse_view *v, double worst_usd)
+{
+	char message[sizeof(c->ending_message)];
+	(void)snprintf(
+		message, sizeof(message),
+		"the budget of %.2f USD is used up: %.4f are spent, and the next call may cost %.4f; give a larger "
+		"--budget to go on",
+		v->budget, v->spent, worst_usd);
+	df_engine_end(c, DF_ERR_QUOTA, message);
+}
+
+/* false: the purse refuses; *ret_worst_usd is NAN when the price is unknown under a budget. */
+static bool may_pay(struct df_flight *f, double *ret_worst_usd)
+{
+	struct df_caller *c = f->route->caller;
+	*ret_worst_usd = 0;
+	if (!c->purse)
+		return true;
+	struct df_ask ask = df_piece_ask(f->piece, f->route);
+	double worst_usd = df_price_worst(&f->route->info, &ask);
+	*ret_worst_usd = worst_usd;
+	if (!isfinite(worst_usd)) /* not counted; under a budget the route was refused when it was opened */
+		return df_purse_look(c->purse).budget <= 0;
+	if (df_purse_reserve(c->purse, worst_usd) != DF_OK)
+		return false;
+	f->worst_usd = worst_usd;
+	f->has_money = true;
+	return true;
+}
+
+bool df_flight_may_pay(struct df_flight *f)
+{
+	double worst_usd = 0;
+	return may_pay(f, &worst_usd);
+}
+
+enum df_err df_flight_pay(struct df_flight *f)
+{
+	struct df_route *r = f->route;
+	struct df_caller *c = r->caller;
+	double worst_usd = 0;
+	if (may_pay(f, &worst_usd)) {
+		r->purse_ns = 0;
+		return DF_OK;
+	}
+	if (!isfinite(worst_usd)) {
+		df_engine_end(c, DF_ERR_QUOTA, "a call whose price is unknown cannot be made under a budget");
+		return DF_ERR_QUOTA;
+	}
+	/* Is the money spent, or only reserved for what will cost less? */
+	struct df_purse_view v = df_purse_look(c->purse);
+	uint64_t now_ns = df_http_now(c->http);
+	bool moved = v.spent != r->purse.spent || v.reserved != r->purse.reserved || v.calls != r->purse.calls;
+	if (moved || !r->purse_ns)
+		r->purse_ns = now_ns;
+	r->purse = v;
+	if (v.spent + worst_usd <= v.budget && now_ns - r->purse_ns < DF_CALL_PURSE_PATIENCE_MS * DF_MS)
+		return DF_ERR_AGAIN;
+	no_money(c, &v, worst_usd);
+	return DF_ERR_QUOTA;
+}
+
+static uint64_t tokens_of(const struct df_flight *f)
+{
+	const struct df_call *call = f->piece->own->call;
+	uint64_t out = 0;
+	if (call->ask.kind == DF_ASK_CHAT) {
+		uint64_t most = f->route->info.max_output;
+		out = DF_CALL_TOKENS_OUT;
+		if (call->ask.max_tokens > 0)
+			out = (uint64_t)call->ask.max_tokens;
+		else if (most && most < out)
+			out = most;
+	}
+	return f->piece->tokens + out;
+}
+
+enum df_err df_flight_reserve(struct df_flight *f, uint64_t *ret_at_ns, struct df_fail *fail)
+{
+	struct df_caller *c = f->route->caller;
+	uint64_t now_ns = df_http_now(c->http);
+	*ret_at_ns = now_ns;
+	f->tokens = tokens_of(f);
+	if (!f->route->limit)
+		return DF_OK;
+	enum df_err err = df_limit_reserve(f->route->limit, f->tokens, &f->reservation, fail);
+	if (err != DF_OK && err != DF_ERR_AGAIN)
+		return err;
+	uint64_t boot_ns = c->boot_ns ? c->boot_ns(c->self) : df_clock_boot();
+	if (f->reservation.at_boot_ns >
+	    boot_ns) /* mono: the http's time is read once per turn and may be older than that */
+		*ret_at_ns =
+			(c->boot_ns ? now_ns : df_clock_mono(&df_clock_real)) + (f->reservation.at_boot_ns - boot_ns);
+	f->has_reservation = err == DF_OK;
+	return err;
+}
+
+/* ------------------------------------------------------------------ flights that wait for their time */
+
+static void ready_put(struct df_route *r, struct df_flight *f)
+{
+	struct df_flight **at = &r->ready;
+	/* nearly always the last: tokens may put a later one before it */
+	if (r->ready && DF_CONTAINER(r->ready_tail, struct df_flight, next)->at_ns <= f->at_ns)
+		at = r->ready_tail;
+	while (*at && (*at)->at_ns <= f->at_ns)
+		at = &(*at)->next;
+	f->next = *at;
+	*at = f;
+	if (!f->next)
+		r->ready_tail = &f->next;
+	f->is_ready = true;
+	r->n_ready++;
+}
+
+static void ready_take(struct df_flight *f)
+{
+	struct df_route *r = f->route;
+	struct df_flight **at = &r->ready;
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+	if (!f->next)
+		r->ready_tail = at;
+	f->next = NULL;
+	f->is_ready = false;
+	r->n_ready--;
+}
+
+void df_flight_unready(struct df_flight *f)
+{
+	if (f->is_ready)
+		ready_take(f);
+}
+
+/* Reservations are void: all that have one go back to the head of the queue, in their order. From the last on, so that places can be given back. */
+static void ready_again(struct df_route *r)
+{
+	struct df_flight *reversed = NULL;
+	while (r->ready) {
+		struct df_flight *f = r->ready;
+		ready_take(f);
+		f->next = reversed;
+		reversed = f;
+	}
+	while (reversed) {
+		struct df_flight *f = reversed;
+		struct df_piece *p = f->piece;
+		reversed = f->next;
+		df_flight_free(f);
+		p->tried = true;
+		enqueue(&r->tried, p, true);
+	}
+}
+
+static void send_due(struct df_route *r)
+{
+	struct df_caller *c = r->caller;
+	while (r->ready && r->ready->at_ns <= df_http_now(c->http)) {
+		struct df_flight *f = r->ready;
+		if (df_breaker_wait(&r->host->breaker, df_http_now(c->http)) ||
+		    (r->limit && !df_limit_valid(r->limit, &f->reservation))) {
+			ready_again(r);
+			return;
+		}
+		ready_take(f);
+		df_flight_send(f);
+	}
+}
+
+/* ------------------------------------------------------------------ the pump */
+
+enum took { TOOK, WAIT, GONE }; /* GONE: the piece has left the queue otherwise */
+
+static enum took refused(struct df_flight *f, enum df_err err, const char *message)
+{
+	struct df_piece *p = f->piece, *other = NULL;
+	struct df_route *r = f->route;
+	df_flight_free(f);
+	switch (err) {
+	case DF_ERR_LIMIT: /* it is too large for the limit: fewer inputs may fit */
+		if (p->n_input > 1 && df_piece_halve(p, &other) == DF_OK) {
+			p->tried = other->tried = true;
+			df_piece_queue(p);
+			df_piece_queue(other);
+			return GONE;
+		}
+		df_piece_failed(p, DF_ERR_LIMIT, DF_CALL_BAD_INPUT, message);
+		return GONE;
+	case DF_ERR_QUOTA:
+		df_route_over(r, DF_ERR_QUOTA, DF_CALL_QUOTA, message);
+		break;
+	default:
+		df_route_over(r, DF_ERR_USAGE, DF_CALL_RETRY, message);
+		break;
+	}
+	df_piece_fallback(p, r->over, r->over_class, message);
+	return GONE;
+}
+
+static enum took take(struct df_route *r, struct df_piece *p, uint64_t *ret_again_ns)
+{
+	struct df_caller *c = r->caller;
+	uint64_t now_ns = df_http_now(c->http), at_ns = 0;
+	struct df_fail fail = {0};
+	*ret_again_ns = UINT64_MAX;
+	if (r->in_flight >= r->cap)
+		return WAIT;
+	struct df_flight *f = df_flight_make(p, r);
+	if (!f) {
+		df_piece_failed(p, DF_ERR_NOMEM, DF_CALL_RETRY, "no memory for a request");
+		return GONE;
+	}
+	if (r->limit && df_limit_enter(r->limit, &f->slot) != DF_OK) {
+		*ret_again_ns = now_ns + DF_CALL_SLOT_MS * DF_MS;
+		df_flight_free(f);
+		return WAIT;
+	}
+	f->has_slot = r->limit != NULL;
+	enum df_err err = df_flight_pay(f);
+	if (err != DF_OK) {
+		*ret_again_ns = now_ns + DF_CALL_PURSE_MS * DF_MS;
+		df_flight_free(f);
+		return WAIT; /* without any money, the engine ends what waits */
+	}
+	err = df_flight_reserve(f, &at_ns, &fail);
+	if (err == DF_ERR_AGAIN) {
+		*ret_again_ns = at_ns;
+		df_flight_free(f);
+		return WAIT;
+	}
+	df_piece_unqueue(p);
+	if (err != DF_OK)
+		return refused(f, err, fail.msg);
+	f->at_ns = at_ns;
+	p->flight = f;
+	ready_put(r, f);
+	return TOOK;
+}
+
+static void drain(struct df_route *r)
+{
+	struct df_piece *p;
+	ready_again(r);
+	while ((p = first_of(r))) {
+		df_piece_unqueue(p);
+		if (r->caller->ending)
+			df_piece_failed(p, r->caller->ending, DF_CALL_RETRY, r->caller->ending_message);
+		else
+			df_piece_fallback(p, r->over, r->over_class, r->over_message);
+	}
+}
+
+/* The breaker has opened: who has somewhere else to go goes. */
+static void rescan(struct df_route *r)
+{
+	uint64_t now_ns = df_http_now(r->caller->http);
+	r->rescan = false;
+	for (int tried = 1; tried >= 0; tried--) {
+		for (struct df_piece *p = tried ? r->tried.head : r->fresh.head, *next; p; p = next) {
+			next = p->next;
+			uint32_t i = choose(p->own->call, p->route, now_ns);
+			if (i == p->route || i == p->own->call->n_route)
+				continue;
+			df_piece_unqueue(p);
+			df_piece_queue(p);
+		}
+	}
+}
+
+void df_route_pump(struct df_route *r)
+{
+	struct df_caller *c = r->caller;
+	uint64_t again_ns = UINT64_MAX;
+	struct df_piece *p;
+	df_alarm_clear(&c->alarms, &r->alarm);
+	if (r->rescan)
+		rescan(r);
+	send_due(r);
+	while (!r->over && !c->ending && (p = first_of(r))) {
+		again_ns = df_breaker_wait(&r->host->breaker, df_http_now(c->http));
+		if (again_ns || (r->host->breaker.open && r->n_ready)) {
+			/* while it is open, a probe goes alone */
+			again_ns = again_ns ? again_ns : UINT64_MAX;
+			break;
+		}
+		if (take(r, p, &again_ns) == WAIT)
+			break;
+		send_due(r);
+	}
+	if (r->over || c->ending)
+		drain(r);
+	if (!first_of(r))
+		again_ns = UINT64_MAX;
+	if (r->ready && r->ready->at_ns < again_ns)
+		again_ns = r->ready->at_ns;
+	if (again_ns != UINT64_MAX)
+		df_alarm_set(&c->alarms, &r->alarm, again_ns);
+}
+
+void df_route_over(struct df_route *r, enum df_err err, enum df_call_class class, const char *message)
+{
+	if (r->over)
+		return;
+	r->over = err;
+	r->over_class = class;
+	(void)snprintf(r->over_message, sizeof(r->over_message), "%.*s", (int)sizeof(r->over_message) - 1, message);
+	df_route_dirty(r);
+}
