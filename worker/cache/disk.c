@@ -3,9 +3,8 @@
  * disk: reading, and the two threads that write.
  *
  * DESIGN. Three connections, each used by one thread at a time: reader (under its mutex), writer, keeper. In WAL mode none of them waits for another
- * but the writer for other processes' writers, which is why puts are queued: whoever puts only takes the queue's mutex. A batch is one transaction; the
- * totals (entries, bytes) change in it, so they are right whatever is killed when. The cap is about pages in use, which the database knows
- * at once; pages that are freed are used again, so the file does not grow beyond it.
+ * but the writer for other processes' writers, which is why puts are queued: whoever puts only takes the queue's mutex. A batch is
+ * one transaction (disk_write.c).
  *
  * An envelope is u64 check, u64 checksum of (key, check, bytes), bytes: what is not this key's, not whole or not as it was is not found.
  */
@@ -20,93 +19,13 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/limits.h"
-#include "worker/cache/disk_open.h"
+#include "worker/cache/disk_own.h"
 
 #define STACK_BYTES ((size_t)512 << 10)
-#define KEY_BYTES 16
-#define HYSTERESIS 64 /* the cap is undercut by this part of it, so that not every put removes something */
 #define RESTART_PAUSE_NS DF_SEC
-
-const char *const df_total_name[DF_N_TOTAL] = {
-	"entries",          "bytes",          "cap",     "hits_memory", "hits_disk", "misses", "puts",
-	"evictions_memory", "evictions_disk", "damaged",
-};
 
 struct envelope {
 	uint64_t check, sum;
-};
-
-enum item_kind { ITEM_PUT, ITEM_TOUCH, ITEM_DROP };
-
-struct item {
-	struct item *next;
-	enum item_kind kind;
-	int64_t used;
-	unsigned char key[KEY_BYTES];
-	size_t n;
-	char p[]; /* envelope and bytes */
-};
-
-enum statement {
-	FIND,
-	INSERT,
-	UPDATE,
-	TOUCH,
-	DROP,
-	ADD_TOTAL,
-	SET_CAP,
-	OLDEST,
-	REMOVE,
-	PAGES,
-	FREE_PAGES,
-	N_STATEMENT
-};
-
-static const char *const sql[N_STATEMENT] = {
-	[FIND] = "SELECT id, length(value) FROM answer WHERE key=?1",
-	[INSERT] = "INSERT INTO answer(key, used, value) VALUES(?1, ?2, ?3)",
-	[UPDATE] = "UPDATE answer SET used=?2, value=?3 WHERE id=?1",
-	[TOUCH] = "UPDATE answer SET used=?2 WHERE key=?1 AND used<?2",
-	[DROP] = "DELETE FROM answer WHERE id=?1",
-	[ADD_TOTAL] = "INSERT INTO total(name, n) VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET n=n+excluded.n",
-	[SET_CAP] = "INSERT OR REPLACE INTO total(name, n) VALUES('cap', ?1)",
-	[OLDEST] = "SELECT id, length(value) FROM answer ORDER BY used LIMIT ?1",
-	[REMOVE] = "DELETE FROM answer WHERE id=?1",
-	[PAGES] = "PRAGMA page_count",
-	[FREE_PAGES] = "PRAGMA freelist_count",
-};
-
-struct df_disk {
-	struct df_disk_config config;
-	struct df_db db;
-	pthread_t writer, keeper;
-	bool has_writer, has_keeper;
-	/* --- the queue --- */
-	pthread_mutex_t lock;
-	pthread_cond_t wake, done; /* the writer's, and of those who flush */
-	struct item *head, **tail;
-	size_t queued_bytes;
-	uint64_t n_put, n_done; /* items so far */
-	bool stop, hurry;
-	/* --- reading --- */
-	pthread_mutex_t read_lock;
-	sqlite3_stmt *select;
-	/* --- the writer's --- */
-	sqlite3_stmt *stmt[N_STATEMENT];
-	uint64_t told[DF_N_TOTAL]; /* of the counts, what the database has */
-	uint64_t told_at;
-	int64_t d_entries, d_bytes; /* of this transaction */
-	uint64_t removed;
-	/* --- the keeper's --- */
-	pthread_mutex_t keep_lock;
-	pthread_cond_t keep;
-	int wal_pages;
-	bool keep_stop;
-	/* --- for all --- */
-	_Atomic bool off;             /* damaged */
-	_Atomic uint64_t quiet_until; /* nothing is written before */
-	_Atomic bool warned;
-	_Atomic uint64_t bytes, entries, unwritten;
 };
 
 static uint64_t now(void)
@@ -127,8 +46,7 @@ static void tell(struct df_disk *d, const char *message)
 		d->config.warn(d->config.self, message);
 }
 
-/* The disk refused `rc` of `db`: damaged for good, or left alone for a while. Busy is nobody's fault. */
-static void refused(struct df_disk *d, sqlite3 *db, int rc, const char *what)
+void df_disk_refused(struct df_disk *d, sqlite3 *db, int rc, const char *what)
 {
 	struct df_fail fail = {.msg = ""}, line = {.msg = ""};
 	enum df_err err = df_db_fail(db, rc, &fail, what);
@@ -182,18 +100,18 @@ static enum match open_envelope(struct df_cache_key key, const char *p, size_t n
 
 /* ------------------------------------------------------------------ the queue */
 
-static struct item *item_create(enum item_kind kind, struct df_cache_key key, size_t n)
+static struct df_item *item_create(enum df_item_kind kind, struct df_cache_key key, size_t n)
 {
-	struct item *i = malloc(sizeof(*i) + n);
+	struct df_item *i = malloc(sizeof(*i) + n);
 	if (!i)
 		return NULL;
-	*i = (struct item){.kind = kind, .used = now_ms(), .n = n};
+	*i = (struct df_item){.kind = kind, .used = now_ms(), .n = n};
 	key_bytes(key, i->key);
 	return i;
 }
 
 /* Takes the item. */
-static void enqueue(struct df_disk *d, struct item *i)
+static void enqueue(struct df_disk *d, struct df_item *i)
 {
 	bool room;
 	if (!i)
@@ -211,16 +129,16 @@ static void enqueue(struct df_disk *d, struct item *i)
 	(void)pthread_mutex_unlock(&d->lock);
 	if (room)
 		return;
-	if (i->kind == ITEM_PUT)
+	if (i->kind == DF_ITEM_PUT)
 		atomic_fetch_add(&d->unwritten, 1);
 	free(i);
 }
 
 void df_disk_put(struct df_disk *d, struct df_cache_key key, struct df_str value)
 {
-	struct item *i = NULL;
+	struct df_item *i = NULL;
 	if (!atomic_load(&d->off) && now() >= atomic_load(&d->quiet_until))
-		i = item_create(ITEM_PUT, key, sizeof(struct envelope) + value.n);
+		i = item_create(DF_ITEM_PUT, key, sizeof(struct envelope) + value.n);
 	if (!i) {
 		atomic_fetch_add(&d->unwritten, 1);
 		return;
@@ -254,7 +172,7 @@ static enum df_err take_row(struct df_disk *d, struct df_cache_key key, struct d
 	enum match m = open_envelope(key, p, p ? (size_t)sqlite3_column_bytes(d->select, 1) : 0, &value);
 	if (m == DAMAGED) {
 		atomic_fetch_add(&d->config.count[DF_TOTAL_DAMAGED], 1);
-		enqueue(d, item_create(ITEM_DROP, key, 0));
+		enqueue(d, item_create(DF_ITEM_DROP, key, 0));
 	}
 	if (m != MATCH)
 		return DF_ERR_NOT_FOUND;
@@ -262,242 +180,29 @@ static enum df_err take_row(struct df_disk *d, struct df_cache_key key, struct d
 	if (!copy.p)
 		return DF_ERR_NOMEM;
 	if (now_ms() - used > (int64_t)d->config.touch_ms && now() >= atomic_load(&d->quiet_until))
-		enqueue(d, item_create(ITEM_TOUCH, key, 0));
+		enqueue(d, item_create(DF_ITEM_TOUCH, key, 0));
 	*ret_value = copy;
 	return DF_OK;
 }
 
 enum df_err df_disk_get(struct df_disk *d, struct df_cache_key key, struct df_arena *arena, struct df_str *ret_value)
 {
-	unsigned char bytes[KEY_BYTES];
+	unsigned char bytes[DF_DISK_KEY_BYTES];
 	enum df_err err = DF_ERR_NOT_FOUND;
 	if (atomic_load(&d->off))
 		return err;
 	key_bytes(key, bytes);
 	(void)pthread_mutex_lock(&d->read_lock);
-	int rc = sqlite3_bind_blob(d->select, 1, bytes, KEY_BYTES, SQLITE_STATIC);
+	int rc = sqlite3_bind_blob(d->select, 1, bytes, DF_DISK_KEY_BYTES, SQLITE_STATIC);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(d->select);
 	if (rc == SQLITE_ROW)
 		err = take_row(d, key, arena, ret_value);
 	else if (rc != SQLITE_DONE)
-		refused(d, d->db.reader, rc, "read an answer");
+		df_disk_refused(d, d->db.reader, rc, "read an answer");
 	(void)sqlite3_reset(d->select);
 	(void)pthread_mutex_unlock(&d->read_lock);
 	return err;
-}
-
-/* ------------------------------------------------------------------ writing: one statement */
-
-/* SQLITE_OK for a statement that ran to its end. */
-static int run(sqlite3_stmt *s)
-{
-	int rc = sqlite3_step(s);
-	(void)sqlite3_reset(s);
-	return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
-}
-
-static int number(sqlite3_stmt *s, int64_t *ret)
-{
-	int rc = sqlite3_step(s);
-	if (rc == SQLITE_ROW)
-		*ret = sqlite3_column_int64(s, 0);
-	(void)sqlite3_reset(s);
-	return rc == SQLITE_ROW ? SQLITE_OK : rc;
-}
-
-/* *ret_id 0: there is none. */
-static int find(struct df_disk *d, const struct item *i, int64_t *ret_id, int64_t *ret_bytes)
-{
-	sqlite3_stmt *s = d->stmt[FIND];
-	*ret_id = *ret_bytes = 0;
-	(void)sqlite3_bind_blob(s, 1, i->key, KEY_BYTES, SQLITE_STATIC);
-	int rc = sqlite3_step(s);
-	if (rc == SQLITE_ROW) {
-		*ret_id = sqlite3_column_int64(s, 0);
-		*ret_bytes = sqlite3_column_int64(s, 1);
-	}
-	(void)sqlite3_reset(s);
-	return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
-}
-
-static int put(struct df_disk *d, const struct item *i)
-{
-	int64_t id, bytes;
-	int rc = find(d, i, &id, &bytes);
-	if (rc != SQLITE_OK)
-		return rc;
-	sqlite3_stmt *s = d->stmt[id ? UPDATE : INSERT];
-	(void)(id ? sqlite3_bind_int64(s, 1, id) : sqlite3_bind_blob(s, 1, i->key, KEY_BYTES, SQLITE_STATIC));
-	(void)sqlite3_bind_int64(s, 2, i->used);
-	(void)sqlite3_bind_blob64(s, 3, i->p, i->n, SQLITE_STATIC);
-	rc = run(s);
-	(void)sqlite3_clear_bindings(s);
-	d->d_entries += rc == SQLITE_OK && !id;
-	d->d_bytes += rc == SQLITE_OK ? (int64_t)i->n - bytes : 0;
-	return rc;
-}
-
-static int touch(struct df_disk *d, const struct item *i)
-{
-	(void)sqlite3_bind_blob(d->stmt[TOUCH], 1, i->key, KEY_BYTES, SQLITE_STATIC);
-	(void)sqlite3_bind_int64(d->stmt[TOUCH], 2, i->used);
-	return run(d->stmt[TOUCH]);
-}
-
-static int remove_row(struct df_disk *d, int64_t id, int64_t bytes)
-{
-	(void)sqlite3_bind_int64(d->stmt[REMOVE], 1, id);
-	int rc = run(d->stmt[REMOVE]);
-	d->d_entries -= rc == SQLITE_OK;
-	d->d_bytes -= rc == SQLITE_OK ? bytes : 0;
-	return rc;
-}
-
-static int drop(struct df_disk *d, const struct item *i)
-{
-	int64_t id, bytes;
-	int rc = find(d, i, &id, &bytes);
-	return rc == SQLITE_OK && id ? remove_row(d, id, bytes) : rc;
-}
-
-/* ------------------------------------------------------------------ writing: transactions */
-
-static int begin(struct df_disk *d)
-{
-	d->d_entries = d->d_bytes = 0;
-	return sqlite3_exec(d->db.writer, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-}
-
-static int add_total(struct df_disk *d, enum df_total t, int64_t n)
-{
-	if (n == 0)
-		return SQLITE_OK;
-	(void)sqlite3_bind_text(d->stmt[ADD_TOTAL], 1, df_total_name[t], -1, SQLITE_STATIC);
-	(void)sqlite3_bind_int64(d->stmt[ADD_TOTAL], 2, n);
-	return run(d->stmt[ADD_TOTAL]);
-}
-
-/* What the database does not have yet of the counts `seen`. */
-static int add_counts(struct df_disk *d, const uint64_t *seen)
-{
-	int rc = SQLITE_OK;
-	for (int t = DF_TOTAL_HITS_MEMORY; t < DF_N_TOTAL && rc == SQLITE_OK; t++)
-		rc = add_total(d, (enum df_total)t, (int64_t)(seen[t] - d->told[t]));
-	return rc;
-}
-
-static bool counts_differ(const struct df_disk *d)
-{
-	for (int t = DF_TOTAL_HITS_MEMORY; t < DF_N_TOTAL; t++)
-		if (atomic_load(&d->config.count[t]) != d->told[t])
-			return true;
-	return false;
-}
-
-/* Ends the transaction. Counts are written with it when they have not been for a while, or `all` at the end. */
-static int commit(struct df_disk *d, int rc, bool all)
-{
-	uint64_t seen[DF_N_TOTAL];
-	bool counts = all || now() - d->told_at >= DF_CACHE_TOTALS_MS * DF_MS;
-	for (int t = 0; t < DF_N_TOTAL; t++)
-		seen[t] = atomic_load(&d->config.count[t]);
-	if (rc == SQLITE_OK)
-		rc = add_total(d, DF_TOTAL_ENTRIES, d->d_entries);
-	if (rc == SQLITE_OK)
-		rc = add_total(d, DF_TOTAL_BYTES, d->d_bytes);
-	if (rc == SQLITE_OK && counts)
-		rc = add_counts(d, seen);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(d->db.writer, "COMMIT", NULL, NULL, NULL);
-	if (rc != SQLITE_OK) {
-		refused(d, d->db.writer, rc, "write answers");
-		(void)sqlite3_exec(d->db.writer, "ROLLBACK", NULL, NULL, NULL);
-	} else if (counts) {
-		memcpy(d->told, seen, sizeof(seen));
-		d->told_at = now();
-	}
-	return rc;
-}
-
-static int write_batch(struct df_disk *d, const struct item *i, bool all)
-{
-	int rc = begin(d);
-	if (rc != SQLITE_OK) {
-		refused(d, d->db.writer, rc, "write answers");
-		return rc;
-	}
-	for (; i && rc == SQLITE_OK; i = i->next)
-		rc = i->kind == ITEM_PUT ? put(d, i) : i->kind == ITEM_TOUCH ? touch(d, i) : drop(d, i);
-	return commit(d, rc, all);
-}
-
-/* ------------------------------------------------------------------ the cap */
-
-static uint64_t used_bytes(struct df_disk *d)
-{
-	int64_t pages = 0, unused = 0;
-	(void)number(d->stmt[PAGES], &pages);
-	(void)number(d->stmt[FREE_PAGES], &unused);
-	return pages > unused ? (uint64_t)(pages - unused) * DF_DB_PAGE : 0;
-}
-
-struct old {
-	int64_t id, bytes;
-};
-
-static int list_oldest(struct df_disk *d, struct old *old, size_t max, size_t *ret_n)
-{
-	int rc;
-	size_t n = 0;
-	(void)sqlite3_bind_int64(d->stmt[OLDEST], 1, (int64_t)max);
-	while ((rc = sqlite3_step(d->stmt[OLDEST])) == SQLITE_ROW && n < max)
-		old[n++] = (struct old){sqlite3_column_int64(d->stmt[OLDEST], 0),
-					sqlite3_column_int64(d->stmt[OLDEST], 1)};
-	(void)sqlite3_reset(d->stmt[OLDEST]);
-	*ret_n = n;
-	return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
-}
-
-/* One small transaction: at most `max` of the oldest go, until the cap is undercut. */
-static int evict(struct df_disk *d, size_t max)
-{
-	struct old old[DF_CACHE_EVICT_STEP + 2 * DF_CACHE_BATCH];
-	uint64_t goal = d->config.max_bytes - d->config.max_bytes / HYSTERESIS, removed = 0;
-	size_t n = 0;
-	int rc = begin(d);
-	if (rc != SQLITE_OK) {
-		refused(d, d->db.writer, rc, "remove old answers");
-		return rc;
-	}
-	rc = list_oldest(d, old, max < sizeof(old) / sizeof(old[0]) ? max : sizeof(old) / sizeof(old[0]), &n);
-	for (size_t i = 0; i < n && rc == SQLITE_OK && used_bytes(d) > goal; i++, removed++)
-		rc = remove_row(d, old[i].id, old[i].bytes);
-	rc = commit(d, rc, false);
-	if (rc == SQLITE_OK)
-		atomic_fetch_add(&d->config.count[DF_TOTAL_EVICTIONS_DISK], removed);
-	d->removed = rc == SQLITE_OK ? removed : 0;
-	return rc;
-}
-
-/* True when there is more to remove. */
-static bool keep_cap(struct df_disk *d, size_t n_written)
-{
-	uint64_t bytes = used_bytes(d), max = d->config.max_bytes;
-	if (max && bytes > max && evict(d, DF_CACHE_EVICT_STEP + 2 * n_written) == SQLITE_OK)
-		bytes = used_bytes(d);
-	else
-		d->removed = 0;
-	atomic_store(&d->bytes, bytes);
-	return d->removed > 0 && bytes > max;
-}
-
-static void read_entries(struct df_disk *d)
-{
-	int64_t n = 0;
-	if (df_db_number(d->db.writer, "SELECT n FROM total WHERE name='entries'", &n, NULL) == DF_OK && n > 0)
-		atomic_store(&d->entries, (uint64_t)n);
-	atomic_store(&d->bytes, used_bytes(d));
 }
 
 /* ------------------------------------------------------------------ the writer */
@@ -520,9 +225,9 @@ static void wait_for_work(struct df_disk *d)
 }
 
 /* Locked: at most a batch leaves the queue. */
-static struct item *take(struct df_disk *d, size_t *ret_n)
+static struct df_item *take(struct df_disk *d, size_t *ret_n)
 {
-	struct item *first = d->head, **end = &d->head;
+	struct df_item *first = d->head, **end = &d->head;
 	size_t n = 0;
 	for (; *end && n < DF_CACHE_BATCH; end = &(*end)->next, n++)
 		d->queued_bytes -= sizeof(**end) + (*end)->n;
@@ -534,29 +239,29 @@ static struct item *take(struct df_disk *d, size_t *ret_n)
 	return n ? first : NULL;
 }
 
-static void free_items(struct item *i)
+static void free_items(struct df_item *i)
 {
-	for (struct item *next; i; i = next) {
+	for (struct df_item *next; i; i = next) {
 		next = i->next;
 		free(i);
 	}
 }
 
-static size_t count_puts(const struct item *i)
+static size_t count_puts(const struct df_item *i)
 {
 	size_t n = 0;
 	for (; i; i = i->next)
-		n += i->kind == ITEM_PUT;
+		n += i->kind == DF_ITEM_PUT;
 	return n;
 }
 
 /* Written, or given up: busy is tried again until it is over or the cache is closed. */
-static void write_items(struct df_disk *d, const struct item *first)
+static void write_items(struct df_disk *d, const struct df_item *first)
 {
 	int rc = SQLITE_OK;
 	bool last = false;
 	do {
-		rc = atomic_load(&d->off) ? SQLITE_CORRUPT : write_batch(d, first, false);
+		rc = atomic_load(&d->off) ? SQLITE_CORRUPT : df_disk_write(d, first, false);
 		(void)pthread_mutex_lock(&d->lock);
 		last = d->stop;
 		(void)pthread_mutex_unlock(&d->lock);
@@ -579,7 +284,7 @@ static void *writer_main(void *self)
 		(void)pthread_mutex_lock(&d->lock);
 		if (!more)
 			wait_for_work(d);
-		struct item *first = take(d, &n);
+		struct df_item *first = take(d, &n);
 		stop = d->stop && !first;
 		if (!d->head)
 			d->hurry = false;
@@ -591,13 +296,13 @@ static void *writer_main(void *self)
 		d->n_done += n;
 		(void)pthread_cond_broadcast(&d->done);
 		(void)pthread_mutex_unlock(&d->lock);
-		more = n && may_write(d) && keep_cap(d, n);
-		more = more || (!n && may_write(d) && d->removed && keep_cap(d, 0));
+		more = n && may_write(d) && df_disk_keep_cap(d, n);
+		more = more || (!n && may_write(d) && d->removed && df_disk_keep_cap(d, 0));
 		bool due = stop || now() - d->told_at >= DF_CACHE_TOTALS_MS * DF_MS;
-		if (due && may_write(d) && counts_differ(d))
-			(void)write_batch(d, NULL, true);
-		if (n && may_write(d))
-			read_entries(d);
+		if (due && may_write(d) && df_disk_counts_differ(d))
+			(void)df_disk_write(d, NULL, true);
+		if ((n || d->removed) && may_write(d))
+			df_disk_read_entries(d);
 	}
 	return NULL;
 }
@@ -627,7 +332,7 @@ static void checkpoint(struct df_disk *d, bool may_wait, uint64_t *restart_at)
 		*restart_at = now() + RESTART_PAUSE_NS;
 	}
 	if (rc != SQLITE_OK)
-		refused(d, d->db.keeper, rc, "bring answers from the log into the database");
+		df_disk_refused(d, d->db.keeper, rc, "bring answers from the log into the database");
 }
 
 static void *keeper_main(void *self)
@@ -650,22 +355,6 @@ static void *keeper_main(void *self)
 }
 
 /* ------------------------------------------------------------------ open and close */
-
-static enum df_err prepare(struct df_disk *d, struct df_fail *fail)
-{
-	int rc = SQLITE_OK;
-	for (int i = 0; i < N_STATEMENT && rc == SQLITE_OK; i++)
-		rc = sqlite3_prepare_v3(d->db.writer, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &d->stmt[i], NULL);
-	if (rc != SQLITE_OK)
-		return df_db_fail(d->db.writer, rc, fail, "use the cache of answers");
-	rc = sqlite3_prepare_v3(d->db.reader, "SELECT used, value FROM answer WHERE key=?1", -1,
-				SQLITE_PREPARE_PERSISTENT, &d->select, NULL);
-	if (rc != SQLITE_OK)
-		return df_db_fail(d->db.reader, rc, fail, "use the cache of answers");
-	(void)sqlite3_bind_int64(d->stmt[SET_CAP], 1, (int64_t)d->config.max_bytes);
-	rc = run(d->stmt[SET_CAP]);
-	return rc == SQLITE_OK ? DF_OK : df_db_fail(d->db.writer, rc, fail, "write to the cache of answers");
-}
 
 static void init_locks(struct df_disk *d)
 {
@@ -709,9 +398,9 @@ enum df_err df_disk_open(const struct df_disk_config *config, struct df_disk **r
 	d->config.folder = strdup(config->folder);
 	enum df_err err = d->config.folder ? df_db_open(config->folder, DF_DB_USE, &d->db, fail) : DF_ERR_NOMEM;
 	if (err == DF_OK)
-		err = prepare(d, fail);
+		err = df_disk_prepare(d, fail);
 	if (err == DF_OK) {
-		read_entries(d);
+		df_disk_read_entries(d);
 		(void)sqlite3_wal_hook(d->db.writer, wal_grew, d);
 		d->has_writer = start(&d->writer, writer_main, d);
 		d->has_keeper = d->has_writer && start(&d->keeper, keeper_main, d);
@@ -751,9 +440,7 @@ void df_disk_close(struct df_disk **disk)
 	if (!d)
 		return;
 	stop_threads(d);
-	for (int i = 0; i < N_STATEMENT; i++)
-		(void)sqlite3_finalize(d->stmt[i]);
-	(void)sqlite3_finalize(d->select);
+	df_disk_unprepare(d);
 	df_db_close(&d->db);
 	free_items(d->head);
 	(void)pthread_mutex_destroy(&d->lock);

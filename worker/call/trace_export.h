@@ -26,7 +26,7 @@ struct df_trace_sent {
 };
 
 /*
- * All spans of the run in `path` (a run directory, or a trace) to URL by OTLP/HTTP JSON; "/v1/traces" is added to a URL that does not end so. Requests of
+ * All spans of the run in `path` (a run directory, or a trace) to URL by OTLP/HTTP JSON; "/v1/traces" is added to a URL that does not end so and has no query. Requests of
  * DF_TRACE_BATCH spans, one after the other; 429, 502, 503, 504 and what the network does are tried again (Retry-After is a floor), DF_TRACE_EXPORT_ATTEMPTS
  * in all. Headers of OTEL_EXPORTER_OTLP_HEADERS ("name=value,name=value", values percent-encoded) are sent and never told. Ids are the run's own, so a second
  * export brings the same spans. Waits; at most DF_TRACE_EXPORT_MS for each request. ret_sent may be NULL. Errors as df_trace_load's; DF_ERR_USAGE (no such URL,

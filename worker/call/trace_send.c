@@ -51,7 +51,8 @@ static enum df_err set_url(struct sender *s, const char *url, struct df_fail *fa
 		return df_fail(fail, DF_ERR_USAGE,
 			       "an OTLP receiver's address begins with http:// or https://, e.g. "
 			       "http://localhost:4318");
-	(void)snprintf(s->url, sizeof(s->url), DF_STR_FMT "%s", DF_STR_ARG(u), df_str_ends(u, PATH) ? "" : PATH);
+	(void)snprintf(s->url, sizeof(s->url), DF_STR_FMT "%s", DF_STR_ARG(u),
+		       df_str_ends(u, PATH) || memchr(u.p, '?', u.n) ? "" : PATH);
 	host += 3;
 	size_t scheme = (size_t)(host - url), authority = strcspn(host, "/?#");
 	const char *at = memrchr(host, '@', authority);

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+# ctest: timeout 120
+"""`docflume trace`: the table, the form for Perfetto, and a small OpenTelemetry receiver that is as strict as the real ones."""
+import http.server
+import json
+import os
+import pathlib
+import re
+import sys
+import threading
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from flume import Case  # noqa: E402
+
+RUN = "00000000deadbeef"
+T0 = 1700000000 * 10**9
+PLANTED = "sk-planted-7f3c9a"
+
+
+def span(i, **more):
+    row = {"span": "%016x" % (i + 1), "parent": "%016x" % (10**6 + i % 50), "run": RUN, "pid": 100 + i % 3, "kind": "call",
+           "name": "chat gpt-4o-mini", "doc": "d%03d" % (i % 50), "stage": "llm", "model": "gpt-4o-mini", "provider": "openai",
+           "start_ns": T0 + i * 10**6, "duration_ns": 5 * 10**6, "queue_ns": 10**6, "attempts": 1, "status": 200, "in": 100,
+           "out": 10, "usd": 0.00002, "class": "ok"}
+    row.update(more)
+    return json.dumps(row, separators=(",", ":"))
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """OTLP/HTTP JSON. `script` says how requests are answered, one entry each: a status, or (status, headers, body)."""
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        s = self.server
+        with s.lock:
+            s.seen.append((self.path, dict(self.headers), body))
+            answer = s.script.pop(0) if s.script else 200
+        status, headers, text = answer if isinstance(answer, tuple) else (answer, {}, b"{}")
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(text)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
+        if status == 200:
+            with s.lock:
+                s.taken.append(json.loads(body))
+
+    def log_message(self, *args):
+        pass
+
+
+def any_value(v):
+    """One member of AnyValue, of the right JSON type."""
+    assert len(v) == 1, v
+    key, x = next(iter(v.items()))
+    kinds = {"stringValue": str, "boolValue": bool, "intValue": str, "doubleValue": (int, float)}
+    assert isinstance(x, kinds[key]), v
+    return int(x) if key == "intValue" else x
+
+
+def checked_spans(requests):
+    """All spans of ExportTraceServiceRequests, each as (span, {attribute: value}), after checking the shape."""
+    spans = []
+    for request in requests:
+        assert set(request) == {"resourceSpans"}
+        for resource in request["resourceSpans"]:
+            names = {a["key"]: any_value(a["value"]) for a in resource["resource"]["attributes"]}
+            assert names["service.name"] == "docflume"
+            for scope in resource["scopeSpans"]:
+                assert scope["scope"]["name"] == "docflume"
+                assert 0 < len(scope["spans"]) <= 512
+                for s in scope["spans"]:
+                    assert re.fullmatch("[0-9a-f]{32}", s["traceId"]) and int(s["traceId"], 16)
+                    assert re.fullmatch("[0-9a-f]{16}", s["spanId"]) and int(s["spanId"], 16)
+                    assert re.fullmatch("[0-9a-f]{16}", s.get("parentSpanId", "0" * 16))
+                    assert isinstance(s["startTimeUnixNano"], str) and isinstance(s["endTimeUnixNano"], str)
+                    assert int(s["endTimeUnixNano"]) >= int(s["startTimeUnixNano"]) > 10**18
+                    assert s["kind"] in (1, 3) and s["name"]
+                    assert set(s) <= {"traceId", "spanId", "parentSpanId", "name", "kind", "startTimeUnixNano",
+                                      "endTimeUnixNano", "attributes", "status"}
+                    spans.append((s, {a["key"]: any_value(a["value"]) for a in s["attributes"]}))
+    return spans
+
+
+class Trace(Case):
+    def receiver(self, *script):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+        server.lock, server.seen, server.taken, server.script = threading.Lock(), [], [], list(script)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return server, "http://127.0.0.1:%d" % server.server_port
+
+    def trace_file(self, n=1300, tail=""):
+        # documents: their parents are not in the file and must be made
+        self.write("run/trace.jsonl", "\n".join(span(i) for i in range(n)) + "\n" + tail)
+
+    def test_the_table_tells_calls_latency_tokens_and_money(self):
+        self.trace_file(100, tail=span(5000, **{"class": "rate", "status": 429}) + "\n" + span(6000)[:77])
+        result = self.flume("trace", "run")
+        self.assertEqual(result.code, 0, result.err)
+        rows = [line.split() for line in result.out.splitlines() if line.startswith("gpt-4o-mini")]
+        self.assertEqual([row[1:4] for row in rows], [["ok", "100", "0"], ["rate", "1", "0"]])
+        self.assertIn("0.002000", rows[0])
+        self.assertIn("1 lines of the trace are torn", result.out)
+
+    def test_a_chrome_trace_is_one_json_with_an_event_for_each_span(self):
+        self.trace_file(200, tail=span(9999)[:50])
+        result = self.flume("trace", "run", "--chrome", "out.json")
+        self.assertEqual((result.code, result.out), (0, ""), result.err)
+        trace = json.loads((self.dir / "out.json").read_text())
+        events = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+        self.assertEqual(sum(e["cat"] == "call" for e in events), 200)
+        self.assertEqual(sum(e["cat"] == "document" for e in events), 50)
+        self.assertEqual(sum(e["cat"] == "run" for e in events), 1)
+        self.assertEqual(self.flume("trace", "run", "--chrome", "-").out, (self.dir / "out.json").read_text())
+
+    def test_every_span_reaches_the_receiver_once_in_requests_of_512(self):
+        self.trace_file(1300)
+        server, url = self.receiver()
+        result = self.flume("trace", "run", "--otlp", url)
+        self.assertEqual(result.code, 0, result.err)
+        self.assertEqual({path for path, _, _ in server.seen}, {"/v1/traces"})
+        self.assertEqual({h["Content-Type"] for _, h, _ in server.seen}, {"application/json"})
+        spans = checked_spans(server.taken)
+        ids = [s["spanId"] for s, _ in spans]
+        self.assertEqual(len(ids), len(set(ids)))
+        calls = [(s, a) for s, a in spans if a["docflume.kind"] == "call"]
+        self.assertEqual(len(calls), 1300)
+        for s, a in calls:
+            self.assertEqual((s["kind"], a["gen_ai.operation.name"], a["gen_ai.provider.name"], a["gen_ai.request.model"],
+                              a["gen_ai.usage.input_tokens"], a["gen_ai.usage.output_tokens"]),
+                             (3, "chat", "openai", "gpt-4o-mini", 100, 10))
+        self.assertEqual(len({s["traceId"] for s, _ in spans}), 1)
+        # every parent is there, and exactly one span has none
+        self.assertEqual({s["parentSpanId"] for s, _ in spans if "parentSpanId" in s} - set(ids), set())
+        self.assertEqual(sum("parentSpanId" not in s for s, _ in spans), 1)
+        before = sorted(ids)
+        self.flume("trace", "run", "--otlp", url + "/v1/traces")
+        self.assertEqual(sorted(s["spanId"] for s, _ in checked_spans(server.taken)), sorted(before * 2))
+
+    def test_a_receiver_that_is_busy_is_asked_again_and_not_before_it_says(self):
+        self.trace_file(10)
+        server, url = self.receiver(503, (429, {"Retry-After": "1"}, b""))
+        result = self.flume("trace", "run", "--otlp", url)
+        self.assertEqual(result.code, 0, result.err)
+        self.assertEqual(len(server.seen), 3)
+        self.assertEqual(len({body for _, _, body in server.seen}), 1)
+        self.assertEqual(len([1 for s, a in checked_spans(server.taken) if a["docflume.kind"] == "call"]), 10)
+
+    def test_a_refusal_is_told_and_not_tried_again(self):
+        self.trace_file(10)
+        server, url = self.receiver(400)
+        result = self.flume("trace", "run", "--otlp", url)
+        self.assertEqual(result.code, 1)
+        self.assertIn("status 400", result.err)
+        self.assertEqual(len(server.seen), 1)
+
+    def test_spans_that_the_receiver_rejects_are_counted(self):
+        self.trace_file(10)
+        words = json.dumps({"partialSuccess": {"rejectedSpans": "4", "errorMessage": "too old"}}).encode()
+        _, url = self.receiver((200, {}, words))
+        result = self.flume("trace", "run", "--otlp", url)
+        self.assertEqual(result.code, 0, result.err)
+        self.assertIn("rejected 4 of them: too old", result.err)
+
+    def test_headers_come_from_the_environment_and_are_never_told(self):
+        self.trace_file(10)
+        server, url = self.receiver(400, 200)
+        env = {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=%s%%20b, other=2" % PLANTED, "OPENAI_API_KEY": PLANTED}
+        told = ""
+        for args in (["run", "--otlp", url.replace("//", "//user:%s@" % PLANTED) + "?k=" + PLANTED], ["run", "--otlp", url],
+                     ["run", "--chrome", "-"], ["run"]):
+            result = self.flume("trace", *args, env=env)
+            told += result.out + result.err
+        self.assertNotIn(PLANTED, told)
+        self.assertEqual(server.seen[-1][1]["x-key"], PLANTED + " b")
+        self.assertEqual(server.seen[-1][1]["other"], "2")
+        self.assertTrue(all(PLANTED.encode() not in body for _, _, body in server.seen))
+        bad = self.flume("trace", "run", "--otlp", url, env={"OTEL_EXPORTER_OTLP_HEADERS": "x-key=%s%%0d%%0aevil:1" % PLANTED})
+        self.assertEqual(bad.code, 2, bad.err)
+        self.assertNotIn(PLANTED, bad.err)
+
+    def test_what_cannot_be_is_told_with_its_reason(self):
+        for args, code, words in ((["nowhere"], 1, "there is no trace"), ([], 2, "one run directory"),
+                                  (["run", "--otlp", "localhost:4318"], 2, "http://"),
+                                  (["run", "--otlp", "http://127.0.0.1:1"], 1, "127.0.0.1:1"),
+                                  (["run", "--chrome", "/nowhere/x"], 1, "/nowhere/x")):
+            self.trace_file(3)
+            result = self.flume("trace", *args)
+            self.assertEqual(result.code, code, (args, result.err))
+            self.assertIn(words, result.err)
+
+
+if __name__ == "__main__":
+    unittest.main()
