@@ -3,19 +3,11 @@
  * batch: OpenAI's files and batches. A batch's lines are answered when somebody looks after its time is over (or cancels it); what it does not get to (batch_done, or
  * the share of its time when it was cancelled) is in the error file as batch_expired, as OpenAI does it.
  */
-#include "tests/api/server.h"
+#include "tests/api/files.h"
 
 #include <stdlib.h>
 
 #define LINES_MAX 50000
-
-struct file {
-	char id[32];
-	struct bytes content;
-	char name[64];
-	bool gone;
-};
-
 struct batch {
 	char id[32], input[32], output[32], error[32], endpoint[64];
 	const char *state; /* NULL: still running */
@@ -24,140 +16,15 @@ struct batch {
 	struct bytes metadata;
 };
 
-static struct file *files;
 static struct batch *batches;
-static size_t n_file, n_batch, serial;
-
-struct call {
-	struct server *s;
-	struct conn *c;
-	struct request *r;
-	struct profile *p;
-};
+static size_t n_batch, serial;
 
 void batch_reset(void)
 {
-	for (size_t i = 0; i < n_file; i++)
-		bytes_free(&files[i].content);
 	for (size_t i = 0; i < n_batch; i++)
 		bytes_free(&batches[i].metadata);
-	n_file = n_batch = 0;
-}
-
-static void say(struct call *k, int status, struct bytes *body)
-{
-	serve_body(k->c, k->r, status, "application/json", "", (struct span){body->p, body->n},
-		   k->s->now_ns + spread_draw(&k->p->o.delay, &k->p->random));
-}
-
-static void say_error(struct call *k, int status, const char *message)
-{
-	k->s->body.n = 0;
-	form_error(&k->s->body, API_CHAT, status, NULL, message);
-	say(k, status, &k->s->body);
-}
-
-static void *room(void *list, size_t n, size_t size)
-{
-	void *p = (n & (n - 1)) == 0 ? realloc(list, (n ? 2 * n : 1) * size) : list;
-	if (p == NULL)
-		abort();
-	memset((char *)p + n * size, 0, size);
-	return p;
-}
-
-static struct file *file_new(const char *name, size_t n)
-{
-	files = room(files, n_file, sizeof *files);
-	struct file *f = &files[n_file++];
-	snprintf(f->id, sizeof f->id, "file-%zu", ++serial);
-	snprintf(f->name, sizeof f->name, "%.*s", (int)(n < 60 ? n : 60), name);
-	bytes_add(&f->content, "", 0);
-	return f;
-}
-
-static struct file *file_find(struct span id)
-{
-	for (size_t i = 0; i < n_file; i++) {
-		if (span_is(id, files[i].id) && !files[i].gone)
-			return &files[i];
-	}
-	return NULL;
-}
-
-static void file_json(struct bytes *to, const struct file *f)
-{
-	bytes_fmt(to, "{\"id\":\"%s\",\"object\":\"file\",\"bytes\":%zu,\"created_at\":1735689600,\"filename\":", f->id,
-		  f->content.n);
-	bytes_json(to, span_of(f->name));
-	bytes_str(to, ",\"purpose\":\"batch\",\"status\":\"processed\"}");
-}
-
-/* --- upload: multipart/form-data with a part "file" and a part "purpose" --- */
-
-static struct span between(struct span in, const char *start, const char *end)
-{
-	const char *a = memmem(in.p, in.n, start, strlen(start));
-	if (a == NULL)
-		return (struct span){0};
-	a += strlen(start);
-	const char *b = memmem(a, in.n - (size_t)(a - in.p), end, strlen(end));
-	return (struct span){a, b ? (size_t)(b - a) : in.n - (size_t)(a - in.p)};
-}
-
-/* The part's content; *name its file name. */
-static bool part(struct span body, const char *boundary, const char *field, struct span *content, struct span *name)
-{
-	char line[128];
-	snprintf(line, sizeof line, "name=\"%s\"", field);
-	for (struct span rest = body;;) {
-		const char *at = memmem(rest.p, rest.n, boundary, strlen(boundary));
-		if (at == NULL)
-			return false;
-		at += strlen(boundary);
-		rest = (struct span){at, body.n - (size_t)(at - body.p)};
-		const char *blank = memmem(rest.p, rest.n, "\r\n\r\n", 4);
-		if (blank == NULL)
-			return false;
-		struct span head = {rest.p, (size_t)(blank - rest.p)};
-		if (memmem(head.p, head.n, line, strlen(line)) == NULL)
-			continue;
-		*name = between(head, "filename=\"", "\"");
-		struct span behind = {blank + 4, body.n - (size_t)(blank + 4 - body.p)};
-		const char *end = memmem(behind.p, behind.n, boundary, strlen(boundary));
-		if (end == NULL || end < behind.p + 2)
-			return false;
-		*content = (struct span){behind.p, (size_t)(end - behind.p) - 2};
-		return true;
-	}
-}
-
-static void upload(struct call *k)
-{
-	struct span name = {0}, content, purpose, unused, mark = between(k->r->type, "boundary=", ";");
-	char boundary[128];
-	while (mark.n > 0 && (mark.p[0] == '"' || mark.p[mark.n - 1] == '"'))
-		mark = mark.p[0] == '"' ? (struct span){mark.p + 1, mark.n - 1} : (struct span){mark.p, mark.n - 1};
-	snprintf(boundary, sizeof boundary, "--%.*s", (int)(mark.n < 100 ? mark.n : 100), mark.p ? mark.p : "");
-	if (mark.n == 0 || !part(k->r->body, boundary, "file", &content, &name) ||
-	    !part(k->r->body, boundary, "purpose", &purpose, &unused)) {
-		say_error(k, 400, "a file is uploaded as multipart/form-data with the parts 'purpose' and 'file'");
-		return;
-	}
-	if (!span_is(purpose, "batch")) {
-		say_error(k, 400, "'purpose' must be 'batch' here");
-		return;
-	}
-	if (content.n > 200U << 20) {
-		say_error(k, 413, "the file has more than 200 MB");
-		return;
-	}
-	struct file *f = file_new(name.p ? name.p : "file", name.p ? name.n : 4);
-	bytes_span(&f->content, content);
-	k->s->stats.files++;
-	k->s->body.n = 0;
-	file_json(&k->s->body, f);
-	say(k, 200, &k->s->body);
+	n_batch = 0;
+	files_reset();
 }
 
 /* --- running --- */
@@ -374,7 +241,7 @@ static void create(struct call *k)
 {
 	struct json_tree *t = &k->s->tree;
 	if (!json_parse(t, (char *)k->r->body.p, k->r->body.n)) {
-		say_error(k, 400, "We could not parse the JSON body of your request.");
+		call_error(k, 400, "We could not parse the JSON body of your request.");
 		return;
 	}
 	const struct json *root = &t->node[1], *metadata = json_get(t, root, "metadata");
@@ -382,11 +249,12 @@ static void create(struct call *k)
 	const struct file *in = file_find(json_get(t, root, "input_file_id")->text);
 	if (in == NULL || !span_begins(endpoint, "/v1/") ||
 	    !span_is(json_get(t, root, "completion_window")->text, "24h")) {
-		say_error(k, 400,
-			  in == NULL ? "No such File object" : "endpoint must be a /v1/ path, completion_window '24h'");
+		call_error(k, 400,
+			   in == NULL ? "No such File object"
+				      : "endpoint must be a /v1/ path, completion_window '24h'");
 		return;
 	}
-	batches = room(batches, n_batch, sizeof *batches);
+	batches = list_room(batches, n_batch, sizeof *batches);
 	struct batch *b = &batches[n_batch++];
 	snprintf(b->id, sizeof b->id, "batch_%zu", ++serial);
 	memcpy(b->input, in->id, sizeof b->input);
@@ -398,14 +266,14 @@ static void create(struct call *k)
 	k->s->stats.batches++;
 	k->s->body.n = 0;
 	batch_json(k, &k->s->body, b);
-	say(k, 200, &k->s->body);
+	call_say(k, 200, &k->s->body);
 }
 
 static void cancel(struct call *k, struct batch *b)
 {
 	look(k, b);
 	if (b->state != NULL && strcmp(b->state, "cancelled") != 0) {
-		say_error(k, 409, "Cannot cancel a batch that has ended");
+		call_error(k, 409, "Cannot cancel a batch that has ended");
 		return;
 	}
 	if (b->state == NULL) {
@@ -415,7 +283,7 @@ static void cancel(struct call *k, struct batch *b)
 	}
 	k->s->body.n = 0;
 	batch_json(k, &k->s->body, b);
-	say(k, 200, &k->s->body);
+	call_say(k, 200, &k->s->body);
 }
 
 /* "/files/ID/content" behind `start`: the id, and what follows it. */
@@ -431,40 +299,20 @@ static bool path_id(struct span path, const char *start, struct span *id, struct
 	*tail = (struct span){rest.p + id->n, rest.n - id->n};
 	return id->n > 0;
 }
-
-static void file_path(struct call *k, struct span id, struct span tail)
-{
-	struct file *f = file_find(id);
-	k->s->body.n = 0;
-	if (f == NULL) {
-		say_error(k, 404, "No such File object");
-	} else if (span_is(tail, "/content")) {
-		serve_body(k->c, k->r, 200, "application/octet-stream", "", (struct span){f->content.p, f->content.n},
-			   k->s->now_ns);
-	} else if (span_is(k->r->method, "DELETE")) {
-		f->gone = true;
-		bytes_fmt(&k->s->body, "{\"id\":\"%s\",\"object\":\"file\",\"deleted\":true}", f->id);
-		say(k, 200, &k->s->body);
-	} else {
-		file_json(&k->s->body, f);
-		say(k, 200, &k->s->body);
-	}
-}
-
 static void batch_path(struct call *k, struct span id, struct span tail)
 {
 	struct batch *b = NULL;
 	for (size_t i = 0; i < n_batch; i++)
 		b = span_is(id, batches[i].id) ? &batches[i] : b;
 	if (b == NULL) {
-		say_error(k, 404, "No such batch");
+		call_error(k, 404, "No such batch");
 	} else if (span_is(tail, "/cancel")) {
 		cancel(k, b);
 	} else {
 		look(k, b);
 		k->s->body.n = 0;
 		batch_json(k, &k->s->body, b);
-		say(k, 200, &k->s->body);
+		call_say(k, 200, &k->s->body);
 	}
 }
 
@@ -481,7 +329,7 @@ static void list(struct call *k)
 	to->n = 0;
 	bytes_fmt(to, "{\"object\":\"list\",\"data\":[%s],\"has_more\":false}", all.n ? all.p : "");
 	bytes_free(&all);
-	say(k, 200, to);
+	call_say(k, 200, to);
 }
 
 bool batch_serve(struct server *s, struct conn *c, struct request *r, struct profile *p)
@@ -494,7 +342,7 @@ bool batch_serve(struct server *s, struct conn *c, struct request *r, struct pro
 	else if (path_id(r->path, "/batches/", &id, &tail))
 		batch_path(&k, id, tail);
 	else if (memmem(r->path.p, r->path.n, "/files", 6) != NULL && post)
-		upload(&k);
+		file_upload(&k);
 	else if (memmem(r->path.p, r->path.n, "/batches", 8) != NULL)
 		(post ? create : list)(&k);
 	else

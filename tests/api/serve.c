@@ -1,18 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* serve: from a request to its reply: whose options, which API, is it allowed, what goes wrong, what is the answer. */
-#include "tests/api/server.h"
+#include "tests/api/serve.h"
 
 #include <stdlib.h>
-
-/* One request on its way through this file. */
-struct job {
-	struct server *s;
-	struct conn *c;
-	struct request *r;
-	struct profile *p;
-	enum api api;
-	struct bytes extra; /* header lines */
-};
 
 /* --- profiles --- */
 
@@ -93,7 +83,7 @@ void serve_body(struct conn *c, const struct request *r, int status, const char 
 	c->account.status = status;
 }
 
-static void say_body(struct job *j, int status, const char *type, struct span body, uint64_t at_ns)
+void job_body(struct job *j, int status, const char *type, struct span body, uint64_t at_ns)
 {
 	const struct options *o = &j->p->o;
 	struct bytes packed = {0};
@@ -123,12 +113,12 @@ static void say_body(struct job *j, int status, const char *type, struct span bo
 	bytes_free(&packed);
 }
 
-static void say_error(struct job *j, int status, const char *code, const char *message)
+void job_error(struct job *j, int status, const char *code, const char *message)
 {
 	struct bytes *body = &j->s->body;
 	body->n = 0;
 	form_error(body, j->api, status, code, message);
-	say_body(j, status, "application/json", (struct span){body->p, body->n},
+	job_body(j, status, "application/json", (struct span){body->p, body->n},
 		 j->s->now_ns + spread_draw(&j->p->o.error_delay, &j->p->random));
 }
 
@@ -174,166 +164,6 @@ static void count_arrival(struct job *j)
 	j->p->n_request++;
 }
 
-/* --- faults --- */
-
-/* The first text's count is that of the request, this one included. */
-static uint64_t tries_of_text(struct job *j)
-{
-	const struct account *a = &j->c->account;
-	if (a->n_text == 0)
-		return 1;
-	struct stats *st = &j->s->stats;
-	size_t i = a->text[0] & (st->cap_text - 1);
-	while (st->text[i].hash != a->text[0])
-		i = (i + 1) & (st->cap_text - 1);
-	return st->text[i].requests;
-}
-
-static struct fault fault_of(struct job *j)
-{
-	const struct faults *f = &j->p->o.faults;
-	struct fault none = {FAULT_NONE, 0, WHEN_CHANCE, 0, 0};
-	double draw = f->n > 0 ? random_unit(&j->p->random) : 1;
-	if (j->p->o.fault_model[0] && !span_is(j->s->ask.model, j->p->o.fault_model))
-		return none;
-	for (size_t i = 0; i < f->n; i++) {
-		const struct fault *one = &f->fault[i];
-		bool now = one->when == WHEN_CHANCE  ? draw < one->p
-			   : one->when == WHEN_NTH   ? j->p->n_request == one->n
-			   : one->when == WHEN_EVERY ? one->n > 0 && j->p->n_request % one->n == 0
-						     : tries_of_text(j) <= one->n;
-		if (now)
-			return *one;
-		if (one->when == WHEN_CHANCE)
-			draw -= one->p;
-	}
-	return none;
-}
-
-/* Statuses and the like: true when the request has its reply. */
-static bool fault_instead(struct job *j, const struct fault *f, uint64_t at_ns)
-{
-	struct reply *reply = &j->c->reply;
-	uint64_t error_at = j->s->now_ns + spread_draw(&j->p->o.error_delay, &j->p->random);
-	switch (f->kind) {
-	case FAULT_STATUS:
-		if (j->p->o.fault_retry_ms >= 0)
-			j->c->account.retry_ns =
-				headers_retry(&j->extra, &j->p->o, j->api, (uint64_t)(j->p->o.fault_retry_ms * 1e6),
-					      j->s->now_ns + j->s->wall_minus_mono_ns);
-		say_error(j, f->status, f->status == 429 ? "rate_limit_exceeded" : NULL,
-			  "This is a fault as it was asked for");
-		return true;
-	case FAULT_QUOTA:
-		say_error(j, 429, "insufficient_quota",
-			  "You exceeded your current quota, please check your plan and billing details.");
-		return true;
-	case FAULT_RESET:
-	case FAULT_CLOSE:
-		reply_mark(reply, error_at, 0);
-		reply->end = f->kind == FAULT_RESET ? END_RESET : END_CLOSE;
-		return true;
-	case FAULT_STALL:
-		reply->end = END_HOLD;
-		return true;
-	case FAULT_EMPTY:
-		say_body(j, 200, "application/json", (struct span){"", 0}, at_ns);
-		return true;
-	case FAULT_WRONG:
-		say_body(j, 200, "application/json", span_of("{\"hello\":\"world\"}"), at_ns);
-		return true;
-	case FAULT_HTML:
-		say_body(j, 200, "text/html", span_of("<!DOCTYPE html><html><body><h1>Welcome</h1></body></html>"),
-			 at_ns);
-		return true;
-	default:
-		return false;
-	}
-}
-
-#define FILL (64U << 10)
-
-/* Bodies without an end: `out` has the head, the fill the rest. */
-static bool fault_endless(struct job *j, const struct fault *f, uint64_t at_ns)
-{
-	static char zeros[FILL + 16], letters[FILL + 16];
-	static size_t n_chunk;
-	struct reply *reply = &j->c->reply;
-	uint64_t size = (uint64_t)(j->p->o.endless_mb * 1048576);
-	if (f->kind != FAULT_GZIPBOMB && f->kind != FAULT_ENDLESS && f->kind != FAULT_HUGE)
-		return false;
-	if (n_chunk == 0) {
-		n_chunk = (size_t)snprintf(letters, 16, "%x\r\n", FILL);
-		memcpy(zeros, letters, n_chunk);
-		memset(letters + n_chunk, 'a', FILL);
-		memcpy(letters + n_chunk + FILL, "\r\n", 2);
-		memcpy(zeros + n_chunk + FILL, "\r\n", 2);
-	}
-	bool chunked = f->kind != FAULT_HUGE, bomb = f->kind == FAULT_GZIPBOMB;
-	struct bytes start = {0};
-	if (bomb)
-		gzip_bomb_head(&start);
-	else
-		bytes_str(&start, "{\"id\":\"");
-	http_head(&reply->out, 200, "application/json", bomb ? "Content-Encoding: gzip\r\n" : "",
-		  chunked ? SIZE_MAX : size, false);
-	if (chunked)
-		bytes_fmt(&reply->out, "%zx\r\n", start.n);
-	bytes_add(&reply->out, start.p, start.n);
-	if (chunked)
-		bytes_str(&reply->out, "\r\n");
-	reply_mark(reply, at_ns, 0);
-	reply->fill = chunked ? (struct span){bomb ? zeros : letters, n_chunk + FILL + 2}
-			      : (struct span){letters + n_chunk, FILL};
-	reply->more = chunked ? (bomb ? size / 1032 : size) / FILL * reply->fill.n : size - start.n;
-	if (bomb && reply->more == 0)
-		reply->more = reply->fill.n;
-	reply->end = END_CLOSE;
-	j->c->account.status = 200;
-	bytes_free(&start);
-	return true;
-}
-
-/* Shortens what is there to n bytes. */
-static void truncate_reply(struct reply *r, size_t n, enum reply_end end)
-{
-	size_t kept = 0;
-	while (kept < r->n_mark && r->mark[kept].end < n)
-		kept++;
-	if (kept < r->n_mark)
-		r->mark[kept++].end = n;
-	r->n_mark = kept;
-	r->out.n = n;
-	r->end = end;
-}
-
-/* What happens to an answer that is there: n_head bytes of headers, then its body. */
-static void fault_behind(struct job *j, const struct fault *f)
-{
-	struct reply *r = &j->c->reply;
-	const char *end = memmem(r->out.p, r->out.n, "\r\n\r\n", 4);
-	size_t n_head = (size_t)(end - r->out.p) + 4, half = n_head + (r->out.n - n_head) / 2;
-	switch (f->kind) {
-	case FAULT_CUTHEAD:
-		truncate_reply(r, 30, END_CLOSE);
-		break;
-	case FAULT_CUT:
-		truncate_reply(r, half, END_CLOSE);
-		break;
-	case FAULT_CUTRESET:
-		truncate_reply(r, half, END_RESET);
-		break;
-	case FAULT_STALLBODY:
-		truncate_reply(r, half, END_HOLD);
-		break;
-	case FAULT_SLOW:
-		j->c->slow_ns = (uint64_t)(j->p->o.slow_ms * 1e6);
-		break;
-	default:
-		break;
-	}
-}
-
 /* --- answers --- */
 
 static void say_answer(struct job *j, const struct fault *f, uint64_t at_ns)
@@ -358,7 +188,7 @@ static void say_answer(struct job *j, const struct fault *f, uint64_t at_ns)
 		form_chat(body, a, o);
 	}
 	size_t n = f->kind == FAULT_BADJSON ? body->n / 2 : body->n;
-	say_body(j, 200, f->kind == FAULT_TYPE ? "text/plain; charset=utf-8" : "application/json",
+	job_body(j, 200, f->kind == FAULT_TYPE ? "text/plain; charset=utf-8" : "application/json",
 		 (struct span){body->p, n}, at_ns);
 }
 
@@ -391,7 +221,7 @@ static bool allowed(struct job *j)
 			a->retry_ns = headers_retry(&j->extra, o, j->api, v.wait_ns, wall);
 			a->retry_is_limit = true;
 		}
-		say_error(j, 429, "rate_limit_exceeded", refusal(v.reason));
+		job_error(j, 429, "rate_limit_exceeded", refusal(v.reason));
 		return false;
 	}
 	uint64_t minute = (uint64_t)(60e9 / o->scale);
@@ -409,24 +239,24 @@ static void answer(struct job *j, struct span model, bool stream)
 	struct account *a = &j->c->account;
 	const struct options *o = &j->p->o;
 	if (!json_parse(&s->tree, (char *)j->r->body.p, j->r->body.n)) {
-		say_error(j, 400, NULL, "We could not parse the JSON body of your request.");
+		job_error(j, 400, NULL, "We could not parse the JSON body of your request.");
 		return;
 	}
 	const char *wrong = ask_read(ask, j->api, model, &s->tree, o);
 	if (wrong != NULL) {
-		say_error(j, 400, strstr(wrong, "context length") ? "context_length_exceeded" : NULL, wrong);
+		job_error(j, 400, strstr(wrong, "context length") ? "context_length_exceeded" : NULL, wrong);
 		return;
 	}
 	ask->stream = (ask->stream || stream) && !api_embeds(j->api);
 	serve_texts(s, a, ask);
 	if (!api_embeds(j->api))
-		ask_answer(ask, &s->tree, o, ask->schema != NULL && tries_of_text(j) <= o->invalid);
+		ask_answer(ask, &s->tree, o, ask->schema != NULL && job_tries(j) <= o->invalid);
 	a->tokens_in = ask->tokens_in;
 	a->tokens_out = ask->tokens_out;
 	a->usd = (o->price_in * (double)a->tokens_in + o->price_out * (double)a->tokens_out) * 1e-6;
 	if (!allowed(j))
 		return;
-	a->fault = fault_of(j);
+	a->fault = fault_draw(j);
 	s->stats.fault[a->fault.kind] += a->fault.kind != FAULT_NONE;
 	uint64_t at_ns = s->now_ns + spread_draw(&o->delay, &j->p->random);
 	if (fault_instead(j, &a->fault, at_ns) || fault_endless(j, &a->fault, at_ns))
@@ -527,15 +357,15 @@ void serve(struct server *s, struct conn *c, struct request *r)
 	bytes_fmt(&j.extra, "x-request-id: req_%lu\r\n", ++s->serial);
 	j.api = api_of(r->path, &model, &stream);
 	if (j.p->wrong[0]) {
-		say_error(&j, 400, NULL, j.p->wrong);
+		job_error(&j, 400, NULL, j.p->wrong);
 	} else if (!key_is_right(&j)) {
 		s->stats.unauthorized++;
-		say_error(&j, 401, "invalid_api_key", "Incorrect API key provided.");
+		job_error(&j, 401, "invalid_api_key", "Incorrect API key provided.");
 	} else if (j.api != API_NONE && span_is(r->method, "POST")) {
 		count_arrival(&j);
 		answer(&j, model, stream);
 	} else if (!batch_serve(s, c, r, j.p)) {
-		say_error(&j, 404, NULL, "Unknown path or method");
+		job_error(&j, 404, NULL, "Unknown path or method");
 	}
 	extra = j.extra;
 }
