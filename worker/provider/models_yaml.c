@@ -298,6 +298,19 @@ static enum df_err yaml_error(const struct reader *r, struct fy_diag *diag)
 		       e->msg ? e->msg : "not YAML");
 }
 
+/* Blank lines and comments alone: libfyaml calls that an error, and users a file with everything commented out. */
+static bool says_nothing(struct df_str text)
+{
+	for (const char *p = text.p, *end = p + text.n; text.n && p < end;) {
+		const char *lf = memchr(p, '\n', (size_t)(end - p));
+		struct df_str line = df_str_trim((struct df_str){p, (size_t)((lf ? lf : end) - p)});
+		if (line.n && line.p[0] != '#')
+			return false;
+		p = lf ? lf + 1 : end;
+	}
+	return true;
+}
+
 enum df_err df_table_yaml(struct df_str text, const char *path, struct df_arena *arena, struct df_user_row **ret_row,
 			  size_t *ret_n, struct df_fail *fail)
 {
@@ -305,7 +318,7 @@ enum df_err df_table_yaml(struct df_str text, const char *path, struct df_arena 
 	size_t valid = df_str_utf8_prefix(text);
 	if (valid < text.n)
 		return df_fail(fail, DF_ERR_USAGE, "%s: not valid UTF-8 at byte %zu", path, valid);
-	if (df_str_trim(text).n == 0) /* an empty file adds nothing */
+	if (says_nothing(text))
 		return DF_OK;
 	struct fy_diag *diag = fy_diag_create(NULL);
 	if (!diag)
