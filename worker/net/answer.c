@@ -46,9 +46,11 @@ static void head_ends(struct df_transfer *t)
 	uint64_t bytes = 0;
 	t->head_whole = true;
 	t->encoded = coding.n && !(coding.n == 8 && strncasecmp(coding.p, "identity", 8) == 0);
-	t->framed = t->newer || t->status == 204 || t->status == 304 || strcmp(t->method, "HEAD") == 0 || length.n ||
+	bool counted = df_str_to_u64(length, &bytes) == DF_OK;
+	/* libcurl passes over a length that no number can hold. */
+	t->framed = t->newer || t->status == 204 || t->status == 304 || strcmp(t->method, "HEAD") == 0 || counted ||
 		    df_answer_header(head, "transfer-encoding").n;
-	if (t->encoded || df_str_to_u64(length, &bytes) != DF_OK || strcmp(t->method, "HEAD") == 0)
+	if (t->encoded || !counted || strcmp(t->method, "HEAD") == 0)
 		return;
 	if (bytes > t->body_max)
 		t->stopped = DF_ERR_LIMIT; /* it says so itself: nothing of it is read */
@@ -83,8 +85,8 @@ enum df_err df_answer_class(const struct df_transfer *t, CURLcode code)
 	switch (code) {
 	case CURLE_OK:
 		return t->head_whole && t->status >= 200 ? DF_OK : DF_ERR_CLOSED;
-	case CURLE_OUT_OF_MEMORY:
-		return DF_ERR_NOMEM;
+	case CURLE_OUT_OF_MEMORY: /* also its word for a line of more than 100 KB in the head */
+		return t->connected && !t->head_whole ? DF_ERR_LIMIT : DF_ERR_NOMEM;
 	case CURLE_OPERATION_TIMEDOUT:
 		return DF_ERR_TIMEOUT;
 	case CURLE_URL_MALFORMAT:
@@ -168,7 +170,7 @@ void df_answer_fill(const struct df_transfer *t, enum df_err err, CURLcode code,
 	*r = (struct df_http_response){
 		.err = err,
 		.phase = err == DF_OK ? DF_HTTP_DONE : t->phase,
-		.status = t->head_whole ? t->status : 0,
+		.status = t->head_whole && t->status >= 200 ? t->status : 0,
 		.body = df_buf_str(&t->body),
 		.close_ended = t->head_whole && (!t->framed || t->encoded),
 		.connect_ns = t->connected ? t->connected - t->start : 0,

@@ -243,12 +243,25 @@ struct packer {
 	char *at;
 };
 
+static void pack(struct packer *p, const char *from, size_t n)
+{
+	p->at = n ? mempcpy(p->at, from, n) : p->at;
+}
+
+/* With its NUL; where it lies. */
+static char *pack_string(struct packer *p, const char *z)
+{
+	char *here = p->at;
+	pack(p, z, strlen(z) + 1);
+	return here;
+}
+
 static void pack_line(struct packer *p, const char *name, const char *between, struct df_str value)
 {
 	p->node->data = p->at;
-	p->at = stpcpy(stpcpy(p->at, name), between);
-	if (value.n)
-		p->at = mempcpy(p->at, value.p, value.n);
+	pack(p, name, strlen(name));
+	pack(p, between, strlen(between));
+	pack(p, value.p, value.n);
 	*p->at++ = '\0';
 	p->node->next = p->node + 1;
 	p->node++;
@@ -273,13 +286,10 @@ enum df_err df_easy_pack(struct df_transfer *t, const struct df_http_request *r,
 	if (!typed)
 		pack_line(&p, "Content-Type", ":", (struct df_str){NULL, 0});
 	(p.node - 1)->next = NULL;
-	t->url = p.at;
-	p.at = stpcpy(p.at, r->url) + 1;
-	t->method = p.at;
-	p.at = stpcpy(p.at, r->method) + 1;
-	if (r->body.n)
-		(void)memcpy(p.at, r->body.p, r->body.n);
+	t->url = pack_string(&p, r->url);
+	t->method = pack_string(&p, r->method);
 	t->up = (struct df_str){p.at, r->body.n};
+	pack(&p, r->body.p, r->body.n);
 	t->block = block;
 	t->n_block = n;
 	t->tls = strncasecmp(r->url, "https:", 6) == 0;
