@@ -288,7 +288,7 @@ void df_flight_over(struct df_flight *f, struct df_outcome *o)
 	struct df_route *r = f->route;
 	struct df_caller *c = r->caller;
 	struct df_flight *other = p->flight == f ? p->hedge : p->flight;
-	bool host_good = r->host->good_ns > f->sent_ns;
+	bool host_good = r->host->good_ns > p->first_ns;
 	df_flight_settle(f, o);
 	df_route_dirty(r);
 	if (o->answer->class == DF_CALL_RATE) {
@@ -376,6 +376,8 @@ void df_piece_done(struct df_piece *p)
 {
 	struct df_own *o = p->own;
 	struct df_caller *c = o->caller;
+	if (p->link)
+		df_route_dirty(df_piece_route(p)); /* its alarm may have been this piece's */
 	df_piece_unqueue(p);
 	df_alarm_clear(&c->alarms, &p->alarm);
 	if (p->hedge)

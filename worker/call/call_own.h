@@ -41,6 +41,7 @@ struct df_piece {
 	uint32_t route;                 /* of the call's */
 	uint32_t attempts, rates, cost; /* on this route; cost: what its last retry took from the quota */
 	bool once_used, tried;          /* tried: it was sent before, and goes first */
+	uint64_t first_ns;              /* when it was first sent on this route */
 	uint64_t tokens, since_ns;      /* in; since when it waits */
 	/* embed: its inputs, and where they stand in the call's: input i there is index[i], or with no index base + i. Slices: of the own's or the call's */
 	size_t n_input, base;

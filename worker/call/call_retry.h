@@ -59,7 +59,7 @@ struct df_attempt_facts {
 	uint32_t rates;    /* RATE answers so far, with this one */
 	bool once_used;    /* a 408, 409 or 425 was tried again already */
 	bool text_passed;  /* a stream's text was shown: it cannot be taken back */
-	bool host_good;    /* the host gave a good answer to somebody since this attempt was sent */
+	bool host_good;    /* the host gave a good answer to somebody since this call was first sent there */
 	size_t n_input;    /* embed: inputs of the request; chat: 1 */
 };
 

@@ -321,6 +321,8 @@ void df_flight_send(struct df_flight *f)
 	f->probe = df_breaker_sent(&f->route->host->breaker);
 	o->queue_ns += now_ns - p->since_ns;
 	o->call->attempts++;
+	if (!p->attempts && !p->rates)
+		p->first_ns = now_ns;
 	p->attempts++;
 	atomic_fetch_add_explicit(&c->n_requests, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&c->in_flight, 1, memory_order_relaxed);
