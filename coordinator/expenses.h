@@ -26,7 +26,7 @@ struct df_costs {
 	double spent, reserved;
 	double budget;    /* 0: none */
 	double projected; /* spent by the end, if the rest costs what the part that is done did; NAN: too early to say */
-	uint64_t calls;   /* settled */
+	uint64_t calls;   /* that were paid, or would have been */
 };
 
 /* dir_fd: of the run directory; -1: none. Fills the heritage's fields for them. */

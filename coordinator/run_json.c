@@ -148,36 +148,23 @@ static void put_input(struct df_buf *b, const struct df_run_summary *s)
 	(void)df_buf_addz(b, "]}");
 }
 
-static const char *const call_counter[] = {"calls",     "requests",   "retries",       "cached",
-					   "tokens_in", "tokens_out", "tokens_cached", "usd_nano"};
-#define N_CALL_COUNTER (sizeof(call_counter) / sizeof(call_counter[0]))
-
-static void put_calls_of(struct df_buf *b, const struct df_run_summary *s, struct df_str stage)
-{
-	comma(b);
-	(void)df_buf_addc(b, '{');
-	put_str(b, "name", stage);
-	for (size_t i = 0; i < N_CALL_COUNTER; i++)
-		put_u64(b, call_counter[i], counter_of(s, call_counter[i], stage));
-	(void)df_buf_addc(b, '}');
-}
-
+/* What was paid is in the purse, whatever became of the leases it was paid for; what stages counted is of rows that were written. */
 static void put_costs(struct df_buf *b, const struct df_run_summary *s)
 {
+	static const char *const total[] = {"calls", "cached", "repaired", "tokens_in", "tokens_out", "usd_nano"};
 	const struct df_costs *c = &s->costs;
 	if (!c->known)
 		return;
 	open_in(b, "costs", '{');
-	put_u64(b, "calls", c->calls);
 	put_double(b, "usd", c->spent);
 	put_double(b, "usd_reserved", c->reserved); /* of calls whose answers never came */
 	if (c->budget > 0)
 		put_double(b, "usd_budget", c->budget);
-	open_in(b, "stages", '[');
-	for (size_t i = 0; i < s->n_counter; i++)
-		if (df_str_starts(s->counter[i].name, "calls:"))
-			put_calls_of(b, s, (struct df_str){s->counter[i].name.p + 6, s->counter[i].name.n - 6});
-	(void)df_buf_addz(b, "]}");
+	put_u64(b, "paid_calls", c->calls);
+	open_in(b, "of_rows", '{');
+	for (size_t i = 0; i < sizeof(total) / sizeof(*total); i++)
+		put_u64(b, total[i], counter(s, total[i]));
+	(void)df_buf_addz(b, "}}");
 }
 
 static void put_faults(struct df_buf *b, const struct df_run_summary *s)

@@ -6,7 +6,7 @@
  * do not know. Numbers up to 2^64-1 are written as integers; hashes, fingerprints and run ids as 16 hexadecimal digits. Counts come
  * from the counters of the results (PROTOCOL.md): "filtered:STAGE:REASON" and "rejected:STAGE:CLASS" become
  * counts.filtered and counts.rejected with keys "STAGE:REASON" and "STAGE:CLASS"; "time_ns:STAGE" and "wait_ns:STAGE" become stages with seconds and
- * waiting_seconds; what stages that call models count ("calls:STAGE", "tokens_in:STAGE", ...) becomes costs.stages.
+ * waiting_seconds; what stages that call models count (calls, cached, tokens_in, ...) becomes costs.of_rows.
  *
  * All memory of a summary is the caller's. Reading takes memory from the arena. A run.json of another format_version is
  * DF_ERR_VERSION; one that is no such file DF_ERR_CORRUPT.

@@ -8,6 +8,8 @@
  * back-pressure from the sink reaches it). `wake` tells the link thread that the outbox has something. A compute thread waits without
  * a deadline, for a lease or for room; what ends each wait is the link thread's `leaving`, and that thread waits for a HELLO's time at most.
  */
+#include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,6 +19,17 @@
 #include "worker/agent_core.h"
 
 #define OUTBOX_BYTES (4U << 20)
+
+static atomic_bool told_to_leave;
+static atomic_int leave_fd = -1; /* wakes the link thread */
+
+void df_agent_leave(void)
+{
+	int e = errno;
+	atomic_store(&told_to_leave, true);
+	(void)eventfd_write(atomic_load(&leave_fd), 1);
+	errno = e;
+}
 
 void df_parcel_free(struct df_parcel *p)
 {
@@ -184,7 +197,7 @@ static void say_hello(struct df_agent *a, uint64_t now_ns)
 	pthread_mutex_lock(&a->mutex);
 	uint32_t held = a->held;
 	/* opened by a compute thread, which said so under the mutex */
-	const struct df_network *network = a->opened ? a->network : NULL;
+	struct df_network *network = a->opened ? a->network : NULL;
 	pthread_mutex_unlock(&a->mutex);
 	if (network)
 		df_network_note(network, a->slot);
@@ -208,7 +221,8 @@ static enum df_err link_loop(struct df_agent *a, struct df_fail *fail)
 {
 	bool backlog = false;
 	/* the parent-death signal ends an orphan; where it did not come, this does */
-	while (a->link.state != DF_STATE_STOP && (uint32_t)getppid() == a->h->parent_pid) {
+	while (a->link.state != DF_STATE_STOP && !atomic_load(&told_to_leave) &&
+	       (uint32_t)getppid() == a->h->parent_pid) {
 		uint64_t now = df_clock_mono(&df_clock_real), drained;
 		say_hello(a, now);
 		struct df_wait w[] = {
@@ -245,6 +259,7 @@ enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, stru
 	(void)pthread_cond_init(&a.arrived, NULL);
 	(void)pthread_cond_init(&a.room, NULL);
 	a.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	atomic_store(&leave_fd, a.wake);
 	enum df_err err = a.wake < 0 ? df_fail_errno(fail, "cannot make an event descriptor")
 				     : df_worker_link_open(&a.link, h, slot, fail);
 	if (err == DF_OK) {
@@ -261,6 +276,7 @@ enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, stru
 	}
 	parcels_free(&a.inbox);
 	parcels_free(&a.outbox);
+	atomic_store(&leave_fd, -1);
 	if (a.wake >= 0)
 		(void)close(a.wake);
 	return err;

@@ -31,6 +31,6 @@ struct df_caller *df_network_caller(const struct df_network *n);
 void df_network_stop(struct df_network *n, uint64_t grace_ns);
 
 /* Tells the coordinator by the slot whether calls progress, or wait on purpose. From any thread. */
-void df_network_note(const struct df_network *n, struct df_slot *slot);
+void df_network_note(struct df_network *n, struct df_slot *slot);
 
 #endif

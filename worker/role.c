@@ -6,6 +6,7 @@
 #include <locale.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -24,12 +25,17 @@ struct child {
 };
 
 static pid_t parent;
+static atomic_bool calls_out;
 
+/* The coordinator kills whoever has not gone a moment later. */
 static void on_term(int sig, siginfo_t *info, void *context)
 {
 	(void)context;
-	if (info->si_pid == parent)
+	if (info->si_pid != parent)
+		return;
+	if (!atomic_load(&calls_out))
 		_exit(128 + sig);
+	df_agent_leave();
 }
 
 /* Ctrl-C, a terminal's end, and what kills a whole group or job reach every process; the coordinator decides what they mean, and
@@ -61,6 +67,7 @@ static enum df_err prepare(const struct df_heritage *h, struct df_arena *arena, 
 	if (needs.flags & DF_STAGE_COMMANDS)
 		DF_TRY(df_spawner_start(needs.command, needs.n_stage, &c->spawner, fail));
 	c->calls = (needs.flags & DF_STAGE_NETWORK) != 0;
+	atomic_store(&calls_out, c->calls);
 	if (c->calls) /* one arena for the thread that computes, one for the network's: more would only keep memory apart */
 		(void)mallopt(M_ARENA_MAX, 2);
 	(void)df_peak_rss_bytes(); /* opens what it reads later */

@@ -19,6 +19,8 @@ int df_role_main(int argc, char **argv);
  */
 enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, struct df_spawner *spawner,
 			 const struct df_confine *confine, bool calls, struct df_fail *fail) DF_MUST_CHECK;
+/* A worker that calls out is asked to leave: answers that were paid for are written down first. From a signal handler. */
+void df_agent_leave(void);
 enum df_err df_reader_run(const struct df_heritage *h, struct df_slot *slot, const struct df_confine *confine,
 			  struct df_fail *fail) DF_MUST_CHECK;
 

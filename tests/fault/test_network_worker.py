@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers whose pipeline waits for the network: many leases at once, kills and stops among calls, money, keys that must be nowhere.
+Against a server of its own on loopback, or the model fake/..., which answers after a timer.
+ctest: serial
+ctest: timeout 300"""
+import json
+import os
+import pathlib
+import re
+import resource
+import signal
+import sys
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "e2e"), str(ROOT / "api")]
+import api
+import flume
+from rundir import RunCase
+
+KEY = "sk-planted-" + "7d1f0c9e" * 4
+
+
+def documents(n, size):
+    return b"".join(json.dumps({"id": f"d{i}", "text": f"document {i} " + "x" * (size - 45)}).encode() + b"\n"
+                    for i in range(n))
+
+
+class Network(RunCase):
+    def setUp(self):
+        super().setUp()
+        self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"), "DOCFLUME_CACHE": str(self.dir / "answers"),
+                    "OPENAI_API_KEY": KEY, "HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config")}
+
+    def server(self, **options):
+        server = api.Server(**options).start()
+        self.addCleanup(server.stop)
+        return server
+
+    def llm(self, server, more="", model="gpt-4o-mini", host="127.0.0.1"):
+        return (f"llm model={model} base_url=http://{host}:{server.port}/v1 prompt='{{{{id}}}} {{{{text}}}}' "
+                f"max_tokens=50 {more}")
+
+    def docflume(self, *args, code=0, **more):
+        result = self.flume("run", *args, env=self.env, **more)
+        self.assertEqual(result.code, code, result.err)
+        return result
+
+    def begin(self, *args, **more):
+        return self.start("run", *args, env=self.env, **more)
+
+    def wait_until(self, what, condition, seconds=20):
+        until = time.monotonic() + seconds * flume.SLOW
+        while not condition():
+            self.assertLess(time.monotonic(), until, what)
+            time.sleep(0.02)
+
+    def workers(self, child):
+        """Those that have joined: a process is a worker before it has become one."""
+        return [pid for pid, role in flume.children_of(child.pid).items() if role == "worker"]
+
+    def assert_all_once(self, n, out="out"):
+        self.assertEqual(sorted(row["id"] for row in self.rows(out)), sorted(f"d{i}" for i in range(n)))
+
+    # ------------------------------------------------------------------ many at once
+
+    def test_two_thousand_documents_of_1_kb_wait_together(self):
+        server = self.server(delay=2500)
+        self.write("in.jsonl", documents(2000, 1024))
+        self.docflume(self.llm(server), "-j", 3, "-o", "out", "in.jsonl")
+        self.assert_all_once(2000)
+        self.counts_add_up()
+        self.assertGreaterEqual(server.stats()["max_in_flight"], 1900 if flume.SLOW == 1 else 500)
+        peak = max(p["peak_rss_bytes"] for p in self.state()["processes"] if p["role"] == "worker")
+        if flume.SLOW == 1:
+            self.assertLess(peak, 80 << 20)
+
+    def test_small_text_files_wait_together(self):
+        server = self.server(delay=1500)
+        for i in range(100):
+            self.write(f"texts/{i}.txt", f"text number {i}")
+        self.docflume(self.llm(server), "-j", 2, "-o", "out", "texts")
+        self.assertEqual(len(self.rows("out")), 100)
+        self.assertGreaterEqual(server.stats()["max_in_flight"], 95)
+
+    def test_order_is_kept_though_answers_come_in_any(self):
+        server = self.server(delay=30, seed=3, faults="500:0.2", fault_retry_ms=-1)
+        self.write("in.jsonl", documents(600, 900))
+        self.docflume(self.llm(server), "-k", "-j", 3, "-o", "out", "in.jsonl")
+        self.assertEqual([row["id"] for row in self.rows("out")], [f"d{i}" for i in range(600)])
+
+    def test_what_waits_is_told_apart_from_what_computes(self):
+        self.write("in.jsonl", documents(50, 300))
+        self.docflume("strip | llm model=fake/any?delay=500ms prompt='{{id}}'", "-j", 1, "-o", "out", "in.jsonl")
+        stages = {stage["name"]: stage for stage in self.state()["stages"]}
+        self.assertGreaterEqual(stages["llm"]["waiting_seconds"], 0.5)
+        self.assertLess(stages["llm"]["seconds"], 0.4 * flume.SLOW)
+        self.assertNotIn("waiting_seconds", stages["strip"])
+
+    # ------------------------------------------------------------------ deaths
+
+    def test_a_deadline_is_no_matter_of_a_document_that_waits(self):
+        self.write("in.jsonl", documents(200, 900))
+        self.docflume("llm model=fake/any?delay=3s prompt='{{id}}'", "-j", 2, "--doc-timeout", "700ms", "-o", "out",
+                      "in.jsonl")
+        faults = self.state()["faults"]
+        self.assertEqual((faults["strikes"], faults["last_epoch"]["processes_died"]), (0, 0))
+        self.assert_all_once(200)
+
+    def test_killed_workers_lose_nothing_pay_only_for_what_was_in_flight_and_blame_nobody(self):
+        server = self.server(delay=700)
+        self.write("in.jsonl", documents(1500, 1024))
+        child = self.begin(self.llm(server, "concurrency=250"), "-j", 3, "-o", "out", "in.jsonl")
+        paid, killed = 250, 0
+        for answers in (300, 700, 1000):
+            self.wait_until("answers come", lambda n=answers: server.stats()["texts_paid"] >= n or child.poll() is not None)
+            at_work = self.workers(child)
+            if at_work and child.poll() is None:
+                os.kill(at_work[0], signal.SIGKILL)
+                killed += 1
+        out, err = child.communicate(timeout=60 * flume.SLOW)
+        self.assertEqual(child.returncode, 0, err.decode())
+        self.assertGreaterEqual(killed, 2)
+        self.assert_all_once(1500)
+        self.counts_add_up()
+        self.assertEqual(self.state()["faults"]["strikes"], 0)
+        self.assertLessEqual(server.stats()["requests"], 1500 + killed * paid)
+        self.assertEqual(server.stats()["violations"], 0)
+
+    def test_a_stop_finishes_what_is_in_flight_and_nothing_is_paid_twice(self):
+        server = self.server(delay=600)
+        self.write("in.jsonl", documents(800, 1024))
+        command = [self.llm(server, "concurrency=100"), "-j", 2, "-o", "out", "in.jsonl"]
+        child = self.begin(*command)
+        self.wait_until("answers come", lambda: server.stats()["texts_paid"] >= 150)
+        begun = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=40 * flume.SLOW)
+        self.assertEqual(child.returncode, 75, err.decode())
+        self.assertLess(time.monotonic() - begun, 10 * flume.SLOW)
+        self.docflume(*command)
+        self.assert_all_once(800)
+        stats = server.stats()
+        self.assertEqual((stats["requests"], stats["paid_twice"]), (800, 0))
+
+    # ------------------------------------------------------------------ money, days, keys
+
+    def test_a_budget_stops_the_run_is_never_passed_and_goes_on_with_a_larger_one(self):
+        server = self.server(delay=20)
+        self.write("in.jsonl", documents(300, 600))
+        command = [self.llm(server), "-j", 2, "-o", "out", "in.jsonl"]
+        result = self.docflume(*command, "--budget", "0.0005", code=4)
+        self.assertIn("budget", result.err)
+        self.assertEqual(self.state()["state"], "stopped")
+        costs = self.state()["costs"]
+        self.assertLessEqual(costs["usd"] + costs["usd_reserved"], 0.0005)
+        self.assertGreater(costs["usd"], 0)
+        first = server.stats()["requests"]
+        self.assertLess(first, 300)
+        self.docflume(*command, "--budget", "1")
+        self.assert_all_once(300)
+        self.assertEqual(server.stats()["requests"], 300)
+        self.assertGreater(self.state()["costs"]["usd"], costs["usd"])
+
+    def test_a_daily_limit_stops_the_run_with_its_words(self):
+        server = self.server(delay=5)
+        self.write("in.jsonl", documents(200, 600))
+        result = self.docflume(self.llm(server, "rpd=60"), "-j", 2, "-o", "out", "in.jsonl", code=4)
+        self.assertEqual(len(re.findall("daily limit hit for model", result.err)), 1, result.err)
+        self.assertLessEqual(server.stats()["requests"], 60)
+        self.docflume(self.llm(server, "rpd=60"), "-j", 2, "-o", "out", "in.jsonl", code=4)
+        self.assertLessEqual(server.stats()["requests"], 60)
+
+    def test_a_refused_key_ends_the_run_and_is_said_once(self):
+        server = self.server(key="another")
+        self.write("in.jsonl", documents(200, 600))
+        result = self.docflume(self.llm(server), "-j", 4, "-o", "out", "in.jsonl", code=1)
+        self.assertEqual(len([line for line in result.err.splitlines() if "error" in line]), 1, result.err)
+        self.assertNotIn(KEY, result.err)
+        self.assertEqual(self.state()["state"], "failed")
+
+    def test_a_missing_key_is_said_once_by_the_run_and_not_by_each_worker(self):
+        self.write("in.jsonl", documents(50, 600))
+        del self.env["OPENAI_API_KEY"]
+        self.env.update({"OPENAI_API_KEY": ""})
+        result = self.docflume("llm model=gpt-4o-mini prompt='{{text}}'", "-j", 4, "-o", "out", "in.jsonl", code=1)
+        self.assertEqual(len([line for line in result.err.splitlines() if "OPENAI_API_KEY" in line]), 1, result.err)
+
+    def test_a_planted_key_is_in_no_file_no_message_and_no_command_line(self):
+        server = self.server(delay=300, error_delay=500, key=KEY, faults="401@150+429:0.05+500:0.05+reset:0.02",
+                             fault_retry_ms=50)
+        self.write("in.jsonl", documents(300, 700))
+        child = self.begin(self.llm(server, "concurrency=60"), "-v", "-j", 2, "-o", "out", "in.jsonl")
+        lines, limits = set(), []
+        self.wait_until("workers start", lambda: len(self.workers(child)) == 2 or child.poll() is not None)
+        for pid in [child.pid, flume.coordinator_of(child.pid), *self.workers(child)]:
+            try:
+                lines.add(pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+                limits.append(pathlib.Path(f"/proc/{pid}/limits").read_text())
+            except OSError:
+                continue
+        out, err = child.communicate(timeout=60 * flume.SLOW)
+        self.assertGreaterEqual(len(limits), 3)
+        for text in limits:
+            self.assertRegex(text, r"Max core file size +0 +0 ")
+        self.assertGreater(len(lines), 1)
+        found = [p for p in [out, err, *lines] if KEY.encode() in p]
+        for path in self.dir.rglob("*"):
+            if KEY in path.name or (path.is_file() and KEY.encode() in path.read_bytes()):
+                found.append(path)
+        self.assertEqual(found, [])
+        self.assertTrue((self.dir / "out" / "trace.jsonl").stat().st_size > 0)
+        self.assertEqual((self.dir / "out" / "trace.jsonl").stat().st_mode & 0o777, 0o600)
+
+    def test_a_confined_worker_finds_names(self):
+        server = self.server()
+        self.write("in.jsonl", documents(3, 300))
+        self.docflume(self.llm(server, host="localhost"), "-o", "out", "in.jsonl")
+        self.assert_all_once(3)
+
+    # ------------------------------------------------------------------ one answer as it comes
+
+    def test_a_stream_is_the_answer_and_nothing_else(self):
+        server = self.server(answer="one_two_three_four", gap=50)
+        self.write("one.jsonl", documents(1, 300))
+        result = self.docflume(self.llm(server), "--stream", "one.jsonl")
+        self.assertEqual(result.out.strip(), "one two three four")
+        self.assertEqual(server.stats()["streams"], 1)
+
+    def test_a_stream_of_more_than_one_document_is_refused(self):
+        server = self.server()
+        self.write("two.jsonl", documents(2, 300))
+        result = self.docflume(self.llm(server), "--stream", "two.jsonl", code=1)
+        self.assertIn("one document", result.err)
+        self.assertEqual((result.out, server.stats()["requests"]), ("", 0))
+        self.docflume(self.llm(server), "--stream", "-o", "-", "two.jsonl", code=2)
+        self.docflume("strip", "--stream", "two.jsonl", code=2)
+
+    # ------------------------------------------------------------------ while it goes on
+
+    def test_status_tells_what_is_out_and_what_it_cost(self):
+        server = self.server(delay=400)
+        self.write("in.jsonl", documents(400, 900))
+        child = self.begin(self.llm(server, "concurrency=40"), "-j", 2, "--budget", "3", "-o", "out", "in.jsonl",
+                           stderr=-3, stdout=-3)
+        news = {}
+
+        def told():
+            try:
+                news.update(json.loads((self.dir / "out" / "status.json").read_text()))
+            except (OSError, ValueError):
+                return child.poll() is not None
+            return news.get("costs", {}).get("usd_spent", 0) > 0
+        self.wait_until("status tells costs", told)
+        self.assertEqual(news["costs"]["usd_budget"], 3)
+        self.assertGreater(sum(p["calls_out"] for p in news["processes"]), 0)
+        text = self.flume("status", "out").out
+        if child.poll() is None:
+            self.assertRegex(text, r"costs +\d+ calls for \$0\.0")
+        child.wait(60 * flume.SLOW)
+        self.assertEqual(child.returncode, 0)
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    unittest.main()
