@@ -12,7 +12,9 @@
 #include "cli/guard.h"
 #include "cli/run_rows.h"
 #include "coordinator/retry.h"
+#include "worker/call/trace_export.h"
 #include "worker/model/modeldir.h"
+#include "worker/stages/embed.h"
 
 #define ARENA_BYTES ((size_t)64 << 20)
 
@@ -28,7 +30,10 @@ static struct df_str option(const struct df_pipeline_stage *s, const char *key)
 static enum df_err find_models(const struct df_run_options *o, struct df_fail *fail)
 {
 	char dir[DF_MODEL_PATH_BYTES];
-	bool embeds = o->has_vectors;
+	bool embeds = false;
+	for (size_t i = 0; i < o->pipeline->n_stage; i++)
+		embeds |= df_str_is(o->pipeline->stage[i].name, "embed") &&
+			  !df_embed_is_api(option(&o->pipeline->stage[i], "model"));
 	for (size_t i = 0; i < o->pipeline->n_stage; i++) {
 		const struct df_pipeline_stage *s = &o->pipeline->stage[i];
 		bool counts = df_str_is(s->name, "chunk") && !option(s, "chars").p && !embeds;
@@ -37,6 +42,8 @@ static enum df_err find_models(const struct df_run_options *o, struct df_fail *f
 		struct df_str name = counts ? (struct df_str){NULL, 0} : option(s, "model");
 		if (!name.n)
 			name = DF_STR(DF_MODEL_DEFAULT);
+		if (df_str_is(s->name, "embed") && df_embed_is_api(name))
+			continue;
 		DF_TRY(df_model_find(name, o->model_dir.p, NULL, dir, fail));
 	}
 	return DF_OK;
@@ -60,6 +67,21 @@ static bool plan_retry(struct df_run_request *r, struct df_arena *arena, int *re
 	return true;
 }
 
+/* --otlp: a collector that does not answer changes nothing of the run: its trace can be sent again. */
+static int run_and_export(const struct df_run_options *o)
+{
+	struct df_fail fail = {.msg = ""};
+	struct df_trace_sent sent = {0};
+	int code = df_guard_run(o);
+	if (!o->otlp.n || o->trace != DF_TRACE_YES || code == DF_EXIT_USAGE)
+		return code;
+	if (df_trace_export(o->out.p, o->otlp.p, &sent, &fail) != DF_OK)
+		df_warn("the trace was not sent: %s; 'docflume trace --otlp URL DIR' sends it", fail.msg);
+	else
+		df_info("%llu spans sent to '%s'", (unsigned long long)sent.spans, o->otlp.p);
+	return code;
+}
+
 static int run(struct df_run_request *r, struct df_arena *arena)
 {
 	enum df_log_level level = r->run.quiet ? DF_LOG_WARN : r->run.verbose ? DF_LOG_DEBUG : DF_LOG_INFO;
@@ -72,7 +94,7 @@ static int run(struct df_run_request *r, struct df_arena *arena)
 	if (found != DF_OK)
 		return df_cli_fail("run", found, &no_model);
 	if (!r->run.dry_run)
-		return df_guard_run(&r->run);
+		return run_and_export(&r->run);
 	struct df_buf text;
 	struct df_fail fail = {.msg = ""};
 	df_buf_init(&text, (size_t)1 << 30);

@@ -153,6 +153,10 @@ static enum df_err embed_query(const struct run_facts *facts, const char *model_
 	struct df_embedder_options options = {.max_tokens = (uint32_t)facts->embed.max_tokens,
 					      .batch_tokens = 2, /* one text: the workspace of one */
 					      .normalize = true};
+	if (df_embed_is_api(facts->embed.model))
+		return df_fail(fail, DF_ERR_UNSUPPORTED,
+			       "the run's vectors are of '%.*s', a model of an API; search asks models that run here",
+			       (int)(facts->embed.model.n < 100 ? facts->embed.model.n : 100), facts->embed.model.p);
 	DF_TRY(df_model_find(facts->embed.model, model_dir ? model_dir : facts->model_dir, NULL, dir, fail));
 	DF_TRY(df_embedder_open(dir, &options, &e, fail));
 	enum df_err err = DF_OK;

@@ -61,6 +61,9 @@ struct df_stage_class {
 	unsigned flags;
 	/* Check options that rows cannot express (min <= max); no files are touched. May be NULL. */
 	enum df_err (*check)(const void *options, struct df_fail *fail);
+	/* Which class does the work with these (checked) options: another one of the same option rows, or NULL for this one. Its flags, open, process
+	 * and close are the ones that count. May be NULL. */
+	const struct df_stage_class *(*variant)(const void *options);
 	enum df_err (*open)(struct df_stage *s, const struct df_stage_env *env, struct df_fail *fail); /* may be NULL */
 	enum df_err (*process)(struct df_stage *s, struct df_batch *batch, struct df_fail *fail);
 	void (*close)(struct df_stage *s); /* accepts a stage whose open failed; may be NULL */

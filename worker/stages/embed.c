@@ -11,16 +11,20 @@ static const struct df_opt option_rows[] = {
 	 .type = DF_OPT_STRING,
 	 .offset = offsetof(struct df_embed_options, model),
 	 .initial = DF_MODEL_DEFAULT,
-	 .max = DF_MODEL_NAME_BYTES,
+	 .max = DF_MODEL_NAME_BYTES > 256 ? DF_MODEL_NAME_BYTES : 256,
 	 .value_name = "NAME",
-	 .help = "The model, by its name in the cache; --model-dir gives a folder instead"},
+	 .help = "The model: one that runs here, by its name in the cache (--model-dir gives a folder instead), or one "
+		 "of "
+		 "an API, e.g. text-embedding-3-small, voyage-3, ollama/any"},
 	{.name = "max_tokens",
 	 .type = DF_OPT_INT,
 	 .offset = offsetof(struct df_embed_options, max_tokens),
 	 .initial = "256",
 	 .min = 2,
 	 .max = 65536,
-	 .help = "Word pieces of a text, the model's special tokens included; what is beyond is cut off and counted"},
+	 .help = "Word pieces of a text, the model's special tokens included; what is beyond is cut off and counted "
+		 "(not "
+		 "for an API)"},
 	{.name = "batch_tokens",
 	 .type = DF_OPT_INT,
 	 .offset = offsetof(struct df_embed_options, batch_tokens),
@@ -33,8 +37,42 @@ static const struct df_opt option_rows[] = {
 	 .offset = offsetof(struct df_embed_options, normalize),
 	 .initial = "true",
 	 .help = "Scale each vector to length 1, so that a product of two is their cosine"},
+	{.name = "dimensions",
+	 .type = DF_OPT_INT,
+	 .offset = offsetof(struct df_embed_options, dimensions),
+	 .min = 0,
+	 .max = 65536,
+	 .help = "Length of the vectors, for APIs that can shorten them; 0: the model's own"},
+	DF_API_ROWS(struct df_embed_options),
 	{.name = NULL},
 };
+
+bool df_embed_is_api(struct df_str model)
+{
+	const struct df_provider *p = NULL;
+	struct df_str id;
+	return model.n && !df_str_is(model, DF_MODEL_DEFAULT) && df_provider_find(model, &p, &id, NULL) == DF_OK;
+}
+
+static const struct df_stage_class *variant(const void *options)
+{
+	return df_embed_is_api(((const struct df_embed_options *)options)->model) ? &df_stage_embed_api : NULL;
+}
+
+static enum df_err check(const void *options, struct df_fail *fail)
+{
+	const struct df_embed_options *o = options;
+	if (df_embed_is_api(o->model))
+		return df_api_check(&o->api, o->model, fail);
+	if (o->dimensions)
+		return df_fail(fail, DF_ERR_USAGE,
+			       "a model that runs here has vectors of one length; dimensions= is for APIs");
+	if (o->api.fallback.n || o->api.base_url.n)
+		return df_fail(fail, DF_ERR_USAGE,
+			       "fallback= and base_url= are for models of APIs, and '%.*s' runs here",
+			       (int)(o->model.n < 100 ? o->model.n : 100), o->model.p);
+	return DF_OK;
+}
 
 static enum df_err open_(struct df_stage *s, const struct df_stage_env *env, struct df_fail *fail)
 {
@@ -90,7 +128,7 @@ static enum df_err process(struct df_stage *s, struct df_batch *batch, struct df
 
 const struct df_stage_class df_stage_embed = {
 	.name = "embed",
-	.summary = "make a vector of each text with a model that runs on this machine",
+	.summary = "make a vector of each text, with a model that runs here or one of an API",
 	.help = "Runs a BERT encoder (the sentence-transformers family: all-MiniLM-L6-v2 by default) on the CPU, one "
 		"thread "
 		"in each worker; the weights are mapped, so all workers share one copy. 'docflume models fetch' puts "
@@ -99,10 +137,19 @@ const struct df_stage_class df_stage_embed = {
 		"otherwise. A text "
 		"of more than max_tokens word pieces is cut and counted as truncated: put 'chunk' in front to keep it "
 		"all.\n"
+		"A model of an API (text-embedding-3-small, voyage-3, ollama/any, ...) is asked over the network "
+		"instead, "
+		"within its limits and in requests of as many texts as it takes; tokens are estimated from above "
+		"(bytes / "
+		"2) and set right by what the answer says. A text that the API refuses rejects its document alone; "
+		"empty texts "
+		"are rejected. The options from dimensions= on are for APIs.\n"
 		"Example: docflume run 'clean | chunk tokens=200 overlap=20 | embed' -o out docs/\n",
 	.options = option_rows,
 	.options_size = sizeof(struct df_embed_options),
 	.flags = DF_STAGE_VECTORS | DF_STAGE_MODEL,
+	.check = check,
+	.variant = variant,
 	.open = open_,
 	.process = process,
 	.close = close_,

@@ -60,7 +60,7 @@ static const struct df_opt option_rows[] = {
 	 .type = DF_OPT_STRING,
 	 .offset = AT(schema),
 	 .file = true,
-	 .max = DF_SCHEMA_BYTES / 4,
+	 .max = DF_TEMPLATE_BYTES,
 	 .value_name = "JSON|@FILE",
 	 .help = "A JSON Schema (draft 2020-12) that the answer must fit. Every answer is checked, also those from the "
 		 "cache; none that does not fit reaches an output"},

@@ -118,7 +118,8 @@ static enum df_err check_stage(const struct df_pipeline *p, size_t no, struct df
 	if (class->check && class->check(options, &why) != DF_OK)
 		return df_pipeline_fail_at(p, s->at, fail, "stage '" DF_STR_FMT "': %s",
 					   DF_STR_ARG(df_pipeline_call_name(s)), why.msg);
-	*ret_class = class;
+	const struct df_stage_class *variant = class->variant ? class->variant(options) : NULL;
+	*ret_class = variant ? variant : class;
 	*ret_options = options;
 	return DF_OK;
 }

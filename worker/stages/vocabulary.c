@@ -4,11 +4,21 @@
 
 #include "base/pipeline.h"
 #include "worker/model/modeldir.h"
+#include "worker/stages/embed.h"
+
+/* An API's tokens are its own affair: chunk counts those of the default model then. */
+static bool runs_here(const struct df_pipeline_stage *s)
+{
+	for (size_t i = 0; i < s->n_opt; i++)
+		if (df_str_is(s->opt[i].key, "model"))
+			return !df_embed_is_api(s->opt[i].value);
+	return true;
+}
 
 static const struct df_pipeline_stage *embed_stage(const struct df_stage_env *env)
 {
 	for (size_t i = env->stage_no + 1; env->pipeline && i < env->pipeline->n_stage; i++)
-		if (df_str_is(env->pipeline->stage[i].name, "embed"))
+		if (df_str_is(env->pipeline->stage[i].name, "embed") && runs_here(&env->pipeline->stage[i]))
 			return &env->pipeline->stage[i];
 	return NULL;
 }
