@@ -126,7 +126,9 @@ static bool send_one(struct df_limit *l, uint64_t tokens, uint64_t until)
 			return false;
 		if (err != DF_OK && err != DF_ERR_AGAIN)
 			atomic_fetch_add(&board->errors, 1);
-		sleep_until(r.at_boot_ns);
+		sleep_until(r.at_boot_ns < until ? r.at_boot_ns : until);
+		if (r.at_boot_ns >= until)
+			return false;
 		if (err != DF_OK)
 			continue;
 		if (!df_limit_valid(l, &r)) {

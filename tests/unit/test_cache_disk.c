@@ -566,6 +566,14 @@ struct shared {
 	_Atomic uint64_t hits, misses, wrong, evictions;
 };
 
+static bool same_vector(const struct df_answer *a, const float *v, uint32_t dim)
+{
+	for (uint32_t d = 0; d < dim && a->dim == dim; d++)
+		if (a->vector[d] != v[d])
+			return false;
+	return a->dim == dim;
+}
+
 /* One ask of a batch of inputs, answered partly by the cache and partly by the provider; every vector must be its input's. */
 static void ask_once(struct df_cache *c, struct df_rand *rnd, struct df_arena *arena, struct shared *sum)
 {
@@ -588,7 +596,7 @@ static void ask_once(struct df_cache *c, struct df_rand *rnd, struct df_arena *a
 		struct df_str value;
 		if (df_cache_get(c, key, arena, &value) == DF_OK && df_cache_unpack(value, arena, &hit) == DF_OK) {
 			sum->hits++;
-			sum->wrong += hit.dim != DIM || memcmp(hit.vector, paid + i * DIM, sizeof(float) * DIM) != 0;
+			sum->wrong += !same_vector(&hit, paid + i * DIM, DIM);
 		} else {
 			struct df_buf b;
 			sum->misses++;
@@ -664,7 +672,8 @@ static void test_cache__kill_9_in_the_middle_of_puts_loses_only_what_was_not_han
 			done[i] = 0;
 			pid[i] = fork();
 			assert_true(pid[i] >= 0);
-			for (struct df_cache *c = pid[i] == 0 ? open_cache(f) : NULL; c; done[i] += 16) {
+			struct df_cache *c = pid[i] == 0 ? open_cache(f) : NULL;
+			for (; pid[i] == 0; done[i] += 16) {
 				for (uint64_t k = 0; k < 16; k++)
 					put(c, base + done[i] + k);
 				df_cache_flush(c); /* from here on they must survive */

@@ -12,16 +12,26 @@
 _Static_assert(2 * DF_LIMIT_OWNERS <= CELL_MASK + 1, "a cell's number does not fit into head");
 
 /* Four lanes, each step a bijection of the word: whatever happens to one word is found, and what happens to more but once in 2^64. */
-static uint64_t check_of(const uint64_t *w)
+static inline uint64_t check_of(const uint64_t *w)
 {
-	uint64_t lane[4] = {1, 2, 3, 4};
-	for (size_t i = 1; i < DF_CELL_WORDS; i++)
-		lane[i % 4] = (lane[i % 4] ^ w[i]) * ODD_A;
-	uint64_t h = 0;
-	for (size_t i = 0; i < 4; i++)
-		h = (h ^ lane[i] ^ (lane[i] >> 32)) * ODD_B;
+	uint64_t a = ODD_B, b = 2, c = 3, d = 4; /* `check` itself, the first word, is left out */
+	b = (b ^ w[1]) * ODD_A;
+	c = (c ^ w[2]) * ODD_A;
+	d = (d ^ w[3]) * ODD_A;
+	for (size_t i = 4; i < DF_CELL_WORDS; i += 4) {
+		a = (a ^ w[i]) * ODD_A;
+		b = (b ^ w[i + 1]) * ODD_A;
+		c = (c ^ w[i + 2]) * ODD_A;
+		d = (d ^ w[i + 3]) * ODD_A;
+	}
+	uint64_t h = (a ^ (a >> 32)) * ODD_B;
+	h = (h ^ b ^ (b >> 32)) * ODD_B;
+	h = (h ^ c ^ (c >> 32)) * ODD_B;
+	h = (h ^ d ^ (d >> 32)) * ODD_B;
 	return h ^ (h >> 29);
 }
+
+_Static_assert(DF_CELL_WORDS % 4 == 0, "the lanes take four words at a time");
 
 /* Acquire and release word by word (plain moves on x86): who sees one word of a cell that is being rewritten also sees the head that its writer
  * had seen, which no longer named this cell. */

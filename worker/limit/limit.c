@@ -178,16 +178,21 @@ static uint64_t window_room(const struct df_limit *l, const struct df_cell *c, u
 	return df_ring_room(l->file->tokens, at, limit > tokens ? limit - tokens : 0);
 }
 
-/* The day of the wall; counts begin anew with it. A wall that was set back keeps the counts: the day of the state is never passed twice. */
-static void roll_day(const struct df_limit *l, struct df_cell *c, uint64_t now)
+/* The day of the wall; counts begin anew with it. A wall that was set back keeps the counts: the day of the state is never passed
+ * twice. True: it is another day now. */
+static bool roll_day(const struct df_limit *l, struct df_cell *c, uint64_t now)
 {
 	uint64_t today = (now + l->wall_minus_boot) / DAY_NS;
 	if (today > c->day) {
 		c->day = today;
 		c->day_requests = c->day_tokens = 0;
-	} else if (c->day > today + 1) {
-		c->day = today; /* somebody's clock was far ahead: not a reason to wait for years */
+		return true;
 	}
+	if (c->day > today + 1) {
+		c->day = today; /* somebody's clock was far ahead: not a reason to wait for years */
+		return true;
+	}
+	return false;
 }
 
 static enum df_err daily(const struct df_limit *l, const struct df_cell *c, uint64_t tokens, uint64_t now,
@@ -301,9 +306,14 @@ enum df_err df_limit_reserve(struct df_limit *l, uint64_t tokens, struct df_rese
 	do {
 		if (df_cell_read(l, &c, &head) != DF_OK)
 			return damaged(l, fail);
-		roll_day(l, &c, now);
 		DF_TRY(can_fit(l, &c, tokens, fail));
-		DF_TRY(daily(l, &c, tokens, now, fail));
+		bool rolled = roll_day(l, &c, now);
+		enum df_err err = daily(l, &c, tokens, now, fail);
+		if (err != DF_OK) {
+			if (rolled)
+				(void)df_cell_publish(l, &c, head);
+			return err;
+		}
 		if (c.rate_requests)
 			df_learn_rise(&c, l->config.rpm * MARGIN, now);
 		at = place(l, &c, now, tokens);
