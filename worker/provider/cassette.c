@@ -77,22 +77,30 @@ static void add_masked(struct df_buf *b, struct df_str s, struct df_str secret)
 	}
 }
 
-/* The key as it is, and as JSON may write its slashes. */
+/* The key as it is, and as JSON, and JSON inside JSON, may write its slashes. */
 static enum df_err masked(struct df_str s, const struct df_endpoint *to, struct df_buf *ret)
 {
-	struct df_buf escaped, once;
-	df_buf_init(&escaped, 2 * to->key.n + 1);
-	df_buf_init(&once, s.n + 3 * s.n + 16);
-	for (size_t i = 0; i < to->key.n; i++) {
-		if (to->key.p[i] == '/')
-			(void)df_buf_addc(&escaped, '\\');
-		(void)df_buf_addc(&escaped, to->key.p[i]);
+	struct df_buf text[2], form;
+	df_buf_init(&text[0], 4 * s.n + 16);
+	df_buf_init(&text[1], 4 * s.n + 16);
+	df_buf_init(&form, 3 * to->key.n + 1);
+	(void)df_buf_add_str(&text[0], s);
+	for (size_t n_slash = 0; n_slash < 3; n_slash++) {
+		df_buf_reset(&form);
+		df_buf_reset(&text[(n_slash + 1) % 2]);
+		for (size_t i = 0; i < to->key.n; i++) {
+			if (to->key.p[i] == '/')
+				(void)df_buf_add(&form, "\\\\", n_slash);
+			(void)df_buf_addc(&form, to->key.p[i]);
+		}
+		add_masked(&text[(n_slash + 1) % 2], df_buf_str(&text[n_slash % 2]), df_buf_str(&form));
 	}
-	add_masked(&once, s, to->key);
-	add_masked(ret, df_buf_str(&once), df_buf_str(&escaped));
-	enum df_err err = df_buf_err(&escaped) ? df_buf_err(&escaped) : df_buf_err(&once);
-	df_buf_release(&escaped);
-	df_buf_release(&once);
+	(void)df_buf_add_str(ret, df_buf_str(&text[1]));
+	enum df_err err = df_buf_err(&text[0]) ? df_buf_err(&text[0]) : df_buf_err(&text[1]);
+	err = err ? err : df_buf_err(&form);
+	for (size_t i = 0; i < 2; i++)
+		df_buf_release(&text[i]);
+	df_buf_release(&form);
 	return err ? err : df_buf_err(ret);
 }
 
