@@ -56,14 +56,16 @@ const struct df_command df_commands[] = {
 	 "Exit status: 0 running or finished; 1 failed; 3 finished with rejects; 75 the same command goes on.\n",
 	 df_cmd_status, df_status_rows, df_status_args, false},
 	{"trace", "DIR", "tell what the calls of a run did and when",
-	 "Reads trace.jsonl of the run directory DIR (or that file itself), of a run that is over or one that is going on. "
+	 "Reads trace.jsonl of the run directory DIR (or that file itself), of a run that is over or one that is going "
+	 "on. "
 	 "Without an "
 	 "option, and with --summary, it prints a table of calls by model and outcome. Traces hold counts, times, ids "
 	 "and classes, never keys, prompts or answers.\n"
 	 "Exit status: 0; 1 it cannot be read, written or sent.\n",
 	 df_cmd_trace, df_trace_rows, df_trace_args, false},
 	{"cache", "stats|clear", "look at the cache of answers, or empty it",
-	 "Answers of models that were paid for are kept on disk and used again, by all runs of this user. 'stats' tells "
+	 "Answers of models that were paid for are kept on disk and used again, by all runs of this user. 'stats' "
+	 "tells "
 	 "what is there and "
 	 "how often it was of use, over all runs; 'clear' empties it, also while runs use it.\n"
 	 "Exit status: 0; 1 there is none, or it cannot be used.\n",

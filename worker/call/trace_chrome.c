@@ -125,7 +125,7 @@ static void open_in(struct lane *l, const struct df_trace_node *n)
 static bool fits_parent(struct plan *p, const struct df_trace_tree *t, const struct df_trace_node *n, size_t *ret_lane)
 {
 	const struct df_trace_node *parent = n->parent ? df_trace_find(t, n->parent) : NULL;
-	if (!parent || parent->pid != n->pid || parent >= n)
+	if (!parent || parent->pid != n->pid || parent >= n || !p->lane)
 		return false;
 	size_t at = p->lane_of[parent - t->node];
 	struct lane *l = &p->lane[at];

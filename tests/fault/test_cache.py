@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+# ctest: timeout 120
+"""`docflume cache` on caches that are missing, damaged, newer, somebody else's, in use, or written by many at once."""
+import fcntl
+import json
+import os
+import pathlib
+import sqlite3
+import subprocess
+import sys
+import threading
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+from flume import BIN, Case  # noqa: E402
+
+
+class Cache(Case):
+    def cache(self, *args, **more):
+        return self.flume("cache", *args, **more)
+
+    def stats(self, path="c"):
+        result = self.cache("stats", "--json", "--path", path)
+        self.assertEqual(result.code, 0, result.err)
+        return json.loads(result.out)
+
+    def make(self, path="c", rows=0):
+        """An empty cache as `clear` makes one, with rows of our own."""
+        folder = self.dir / path
+        folder.mkdir(parents=True)
+        (folder / "lock").touch()
+        self.assertEqual(self.cache("clear", "--path", path).code, 0)
+        with sqlite3.connect(folder / "answers.db") as db:
+            db.executemany("INSERT INTO answer(key, used, value) VALUES(?, ?, ?)",
+                           ((os.urandom(16), 1700000000000 + i, os.urandom(3000)) for i in range(rows)))
+            db.execute("INSERT OR REPLACE INTO total VALUES('entries', ?)", (rows,))
+            db.execute("INSERT OR REPLACE INTO total VALUES('bytes', ?)", (3000 * rows,))
+        db.close()
+        return folder
+
+    def test_stats_and_clear_of_what_is_not_there(self):
+        result = self.cache("stats", "--path", "none")
+        self.assertEqual(result.code, 1)
+        self.assertIn("there is no cache of answers in 'none'", result.err)
+        self.assertEqual(self.cache("clear", "--path", "none").code, 0)
+        self.assertFalse((self.dir / "none").exists())
+        for args in ([], ["stats", "clear"], ["burn"]):
+            self.assertEqual(self.cache(*args).code, 2)
+
+    def test_the_default_folder_follows_xdg_and_home(self):
+        env = {"XDG_CACHE_HOME": str(self.dir / "x"), "HOME": str(self.dir / "h")}
+        self.assertIn(str(self.dir / "x/docflume/answers"), self.cache("stats", env=env).err)
+        env["XDG_CACHE_HOME"] = ""
+        self.assertIn(str(self.dir / "h/.cache/docflume/answers"), self.cache("stats", env=env).err)
+
+    def test_stats_tell_what_is_there_and_clear_gives_the_disk_back(self):
+        folder = self.make(rows=500)
+        stats = self.stats()
+        self.assertEqual((stats["entries"], stats["value_bytes"]), (500, 1500000))
+        self.assertGreater(stats["disk_bytes"], 1500000)
+        self.assertEqual((stats["oldest_ms"], stats["newest_ms"]), (1700000000000, 1700000000499))
+        text = self.cache("stats", "--path", "c")
+        self.assertIn("answers    500,", text.out)
+        self.assertEqual(self.cache("clear", "--path", "c").code, 0)
+        self.assertEqual(self.stats()["entries"], 0)
+        self.assertLess((folder / "answers.db").stat().st_size, 100000)
+
+    def test_stats_change_nothing(self):
+        folder = self.make(rows=10)
+        before = (folder / "answers.db").read_bytes()
+        for _ in range(3):
+            self.stats()
+        self.assertEqual((folder / "answers.db").read_bytes(), before)
+
+    def test_clear_waits_for_no_reader_and_a_reader_sees_no_half(self):
+        folder = self.make(rows=300)
+        db = sqlite3.connect(folder / "answers.db", isolation_level=None)
+        db.execute("BEGIN")
+        count = db.execute("SELECT count(*) FROM answer").fetchone()
+        self.assertEqual(self.cache("clear", "--path", "c").code, 0)
+        self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), count)  # its snapshot
+        db.execute("COMMIT")
+        self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (0,))
+        db.close()
+
+    def test_a_newer_or_foreign_database_is_left_alone(self):
+        folder = self.make(rows=3)
+        with sqlite3.connect(folder / "answers.db") as db:
+            db.execute("PRAGMA user_version=9")
+        db.close()
+        for verb in ("stats", "clear"):
+            result = self.cache(verb, "--path", "c")
+            self.assertEqual(result.code, 1)
+            self.assertIn("newer docflume", result.err)
+        with sqlite3.connect(folder / "answers.db") as db:
+            self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (3,))
+            db.execute("PRAGMA user_version=1")
+            db.execute("PRAGMA application_id=7")
+        db.close()
+        for verb in ("stats", "clear"):
+            self.assertIn("no cache of docflume", self.cache(verb, "--path", "c").err)
+
+    def test_a_damaged_database_is_told_by_stats_and_mended_by_clear(self):
+        folder = self.make(rows=50)
+        size = (folder / "answers.db").stat().st_size
+        (folder / "answers.db-wal").unlink(missing_ok=True)
+        (folder / "answers.db").write_bytes(os.urandom(size))
+        result = self.cache("stats", "--path", "c")
+        self.assertEqual(result.code, 1)
+        self.assertNotIn("answers.db.damaged", os.listdir(folder))
+        self.assertEqual(self.cache("clear", "--path", "c").code, 0)
+        self.assertEqual(self.stats()["entries"], 0)
+        self.assertNotIn("answers.db.damaged", os.listdir(folder))
+
+    def test_somebody_who_holds_the_lock_for_ever_is_told_of(self):
+        folder = self.make(rows=1)
+        with open(folder / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            result = self.cache("stats", "--path", "c")
+        self.assertEqual(result.code, 1)
+        self.assertIn("locked by another process", result.err)
+
+    def test_twenty_clears_and_stats_at_once_end_well(self):
+        self.make(rows=200)
+        codes = []
+
+        def one(verb):
+            codes.append(subprocess.run([BIN, "cache", verb, "--path", "c"], cwd=self.dir, capture_output=True).returncode)
+        threads = [threading.Thread(target=one, args=(verb,)) for verb in ["clear", "stats"] * 10]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(codes, [0] * 20)
+        self.assertEqual(self.stats()["entries"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
