@@ -3,13 +3,16 @@
 Against a server of its own on loopback, or the model fake/..., which answers after a timer.
 ctest: serial
 ctest: timeout 300"""
+import http.server
 import json
 import os
 import pathlib
 import re
 import resource
 import signal
+import socket
 import sys
+import threading
 import time
 import unittest
 
@@ -218,6 +221,42 @@ class Network(RunCase):
         self.write("in.jsonl", documents(3, 300))
         self.docflume(self.llm(server, host="localhost"), "-o", "out", "in.jsonl")
         self.assert_all_once(3)
+
+    # ------------------------------------------------------------------ to a collector
+
+    def test_a_trace_goes_to_a_collector_at_the_end_and_one_that_is_not_there_changes_nothing(self):
+        got = []
+
+        class Collector(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                got.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_):
+                pass
+        collector = http.server.HTTPServer(("127.0.0.1", 0), Collector)
+        self.addCleanup(collector.server_close)
+        thread = threading.Thread(target=collector.serve_forever, daemon=True)
+        thread.start()
+        self.addCleanup(collector.shutdown)
+        self.write("in.jsonl", documents(5, 300))
+        pipeline = "llm model=fake/any?delay=5ms prompt='{{id}}'"
+        self.docflume(pipeline, "-o", "out", "--otlp", f"http://127.0.0.1:{collector.server_port}", "in.jsonl")
+        self.assertEqual({path for path, _ in got}, {"/v1/traces"})
+        names = [span["name"] for _, body in got for r in body["resourceSpans"] for s in r["scopeSpans"] for span in s["spans"]]
+        self.assertGreaterEqual(len([name for name in names if name.startswith("chat ")]), 5)
+        result = self.docflume(pipeline, "-o", "two", "--otlp", f"http://127.0.0.1:{self.unused_port()}", "in.jsonl",
+                               timeout=120)
+        self.assertIn("was not sent", result.err)
+
+    @staticmethod
+    def unused_port():
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            return s.getsockname()[1]
 
     # ------------------------------------------------------------------ one answer as it comes
 
