@@ -181,6 +181,7 @@
 
 /* --- the network --- */
 #define DF_HTTP_CONNECTIONS 4096         /* open at once; less where the limit of descriptors is less */
+#define DF_HTTP_SHARE 64                 /* connections of one multi handle of libcurl, which looks at all of them for each request */
 #define DF_HTTP_REQUESTS_MAX (1U << 20)  /* in flight or waiting for a connection */
 #define DF_HTTP_BODY_MAX (128U << 20)    /* of an answer, decoded */
 #define DF_HTTP_HEAD_BYTES (256U << 10)  /* of an answer: status line, headers, trailers */

@@ -47,7 +47,7 @@ static void serve_and_note(struct conn *c)
 			if ((unsigned char)c->body.p[i] != (unsigned char)(i * 7))
 				n_seen_body = SIZE_MAX;
 		}
-		conn_answer(c, 200, "{}");
+		conn_answer(c, 200, memcmp(c->head.p, "HEAD", 4) ? "{}" : "");
 	}
 }
 
@@ -120,8 +120,6 @@ static void test_http__knows_other_methods_on_one_handle(void **state)
 		assert_memory_equal(seen, line, strlen(line));
 		assert_int_equal(n_seen_body, body ? 3 : 0);
 		assert_string_equal(ask.body, strcmp(method[i], "HEAD") == 0 ? "" : "{}");
-		if (strcmp(method[i], "HEAD") == 0) /* what the server sends then by mistake ends the connection */
-			nap(20);
 	}
 	finish();
 }

@@ -370,8 +370,8 @@ static void test_http__ends_a_gzip_bomb_at_the_cap(void **state)
 	ask_run(&ask);
 	assert_int_equal(ask.err, DF_OK);
 	assert_int_equal(ask.n_body, 51600001);
-	free(bytes);
 	finish();
+	free(bytes);
 }
 
 /* --- no connection --- */

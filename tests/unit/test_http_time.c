@@ -166,8 +166,8 @@ static const char *const stalls[N_STALL] = {
 
 static void serve_stall(struct conn *c)
 {
-	const enum stall *s = c->server->arg;
-	if (conn_read(c) && conn_say(c, stalls[*s]))
+	/* Which one is in the step. */
+	if (conn_read(c) && conn_say(c, stalls[atomic_load(&c->server->step)]))
 		conn_wait_gone(c);
 }
 
@@ -175,10 +175,11 @@ static void test_http__each_stall_ends_within_its_time_out(void **state)
 {
 	(void)state;
 	enum stall s;
-	begin(serve_stall, &s);
+	begin(serve_stall, NULL);
 	for (int total = 0; total < 2; total++) {
 		for (s = NOTHING; s < N_STALL; s++) {
 			bool begun = s >= AFTER_HEAD_LINE;
+			atomic_store(&server.step, s);
 			ask.request.timeout =
 				total ? (struct df_http_timeouts){5000, 5000, 5000, 60}
 				      : (struct df_http_timeouts){5000, begun ? 5000 : 60, begun ? 60 : 5000, 9000};
@@ -250,8 +251,9 @@ static void test_http__cancels_in_every_phase(void **state)
 {
 	(void)state;
 	enum stall s;
-	begin(serve_stall, &s);
+	begin(serve_stall, NULL);
 	for (s = NOTHING; s < N_STALL; s++) {
+		atomic_store(&server.step, s);
 		ask_start(&ask);
 		nap(20);
 		on_network(http, cancel_it, &ask);
@@ -300,9 +302,9 @@ static void send_another(struct ask *a)
 static void test_http__cancels_itself_and_others_and_sends_from_inside_its_callbacks(void **state)
 {
 	(void)state;
-	enum stall s = IN_BODY;
 	struct ask other, third;
-	begin(serve_stall, &s);
+	begin(serve_stall, NULL);
+	atomic_store(&server.step, IN_BODY);
 	ask_init(&other, http, &server, "/");
 	ask_init(&third, http, &server, "/");
 	third.request.timeout.total = 100;
@@ -352,9 +354,9 @@ static void test_http__sends_from_on_done(void **state)
 static void test_http__close_ends_what_is_in_flight(void **state)
 {
 	(void)state;
-	enum stall s = IN_BODY;
 	static struct ask many[30], late[30];
-	begin(serve_stall, &s);
+	begin(serve_stall, NULL);
+	atomic_store(&server.step, IN_BODY);
 	for (size_t i = 0; i < 30; i++) {
 		ask_init(&many[i], http, &server, "/");
 		ask_init(&late[i], http, &server, "/");

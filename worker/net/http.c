@@ -53,48 +53,76 @@ static int on_watch(CURL *easy, curl_socket_t fd, int what, void *self, void *of
 {
 	static const uint32_t want[] = {
 		[CURL_POLL_IN] = EPOLLIN, [CURL_POLL_OUT] = EPOLLOUT, [CURL_POLL_INOUT] = EPOLLIN | EPOLLOUT};
-	struct df_http *h = self;
+	struct df_shard *s = self;
+	struct df_http *h = s->http;
 	(void)easy;
 	(void)of_socket;
-	return df_loop_watch(&h->loop, fd, what == CURL_POLL_REMOVE ? 0 : want[what]) == DF_OK ? 0 : -1;
+	if (df_loop_watch(&h->loop, fd, what == CURL_POLL_REMOVE ? 0 : want[what]) != DF_OK)
+		return -1;
+	h->loop.watch[fd].owner = (uint16_t)(s - h->shard);
+	return 0;
 }
 
 static int on_time(CURLM *multi, long ms, void *self)
 {
-	struct df_http *h = self;
+	struct df_shard *s = self;
 	(void)multi;
-	/* `now` is of the beginning of this turn: libcurl must not be called before its own clock has come so far. */
-	h->curl_at = ms < 0 ? DF_TIMER_NEVER : ms == 0 ? 0 : df_clock_mono(&df_clock_real) + (uint64_t)ms * DF_MS;
+	/* The loop's time is of the beginning of this turn: libcurl must not be called before its own clock has come so far. */
+	s->at = ms < 0 ? DF_TIMER_NEVER : ms == 0 ? 0 : df_clock_mono(&df_clock_real) + (uint64_t)ms * DF_MS;
 	return 0;
 }
 
-static void act(struct df_http *h, curl_socket_t fd, int events)
+static void act(struct df_shard *s, curl_socket_t fd, int events)
 {
+	struct df_http *h = s->http;
 	int n = 0;
 	h->in_curl = true;
-	CURLMcode code = curl_multi_socket_action(h->multi, fd, events, &n);
+	CURLMcode code = curl_multi_socket_action(s->multi, fd, events, &n);
 	h->in_curl = false;
 	if (code != CURLM_OK && h->broken == DF_OK)
 		h->broken = DF_ERR_NOMEM; /* the only way: memory, or epoll's table, is full */
 	df_transfers_settle(h);
 }
 
-static void on_fd(void *self, int fd, uint32_t events)
-{
-	int what = (events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? CURL_CSELECT_IN : 0) |
-		   (events & (EPOLLOUT | EPOLLERR) ? CURL_CSELECT_OUT : 0);
-	act(self, fd, what);
-}
-
-static void take_finished(struct df_http *h)
+static void take_finished(struct df_shard *s)
 {
 	const CURLMsg *m;
 	int left = 0;
-	while ((m = curl_multi_info_read(h->multi, &left))) {
+	while ((m = curl_multi_info_read(s->multi, &left))) {
 		struct df_transfer *t = NULL;
 		CURLcode code = m->data.result; /* `m` goes with the handle */
 		if (m->msg == CURLMSG_DONE && curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t) == CURLE_OK)
 			df_transfer_finished(t, code);
+	}
+}
+
+static void on_fd(void *self, int fd, uint32_t events)
+{
+	struct df_http *h = self;
+	struct df_shard *s = &h->shard[h->loop.watch[fd].owner];
+	int what = (events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? CURL_CSELECT_IN : 0) |
+		   (events & (EPOLLOUT | EPOLLERR) ? CURL_CSELECT_OUT : 0);
+	act(s, fd, what);
+	take_finished(s);
+}
+
+static uint64_t shards_at(const struct df_http *h)
+{
+	uint64_t at = DF_TIMER_NEVER;
+	for (size_t i = 0; i <= h->n_shard; i++)
+		at = h->shard[i].at < at ? h->shard[i].at : at;
+	return at;
+}
+
+static void act_on_time(struct df_http *h)
+{
+	for (size_t i = 0; i <= h->n_shard; i++) {
+		struct df_shard *s = &h->shard[i];
+		if (s->at > h->loop.now)
+			continue;
+		s->at = DF_TIMER_NEVER;
+		act(s, CURL_SOCKET_TIMEOUT, 0);
+		take_finished(s);
 	}
 }
 
@@ -106,16 +134,12 @@ static void turn(struct df_http *h)
 	for (int i = 0; i < TURNS_AT_ONCE; i++) {
 		bool posted = df_loop_run_posted(&h->loop);
 		df_transfers_settle(h);
-		if (h->curl_at <= h->loop.now) {
-			h->curl_at = DF_TIMER_NEVER;
-			act(h, CURL_SOCKET_TIMEOUT, 0);
-		}
-		take_finished(h);
+		act_on_time(h);
 		df_timers_fire(&h->loop.timers, h->loop.now);
 		df_transfers_settle(h);
 		if (h->broken != DF_OK)
 			df_transfers_cancel(h, h->broken, "out of memory for connections");
-		if (!posted && h->curl_at > h->loop.now)
+		if (!posted && shards_at(h) > h->loop.now)
 			break;
 	}
 }
@@ -127,7 +151,7 @@ static void *run(void *self)
 	(void)pthread_setname_np(pthread_self(), "df-net");
 	(void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
 	while (!atomic_load_explicit(&h->stop, memory_order_acquire)) {
-		df_loop_wait(&h->loop, h->curl_at, on_fd, h);
+		df_loop_wait(&h->loop, shards_at(h), on_fd, h);
 		turn(h);
 	}
 	/* What was posted before the end still runs; whatever it, or an on_done, sends is refused. */
@@ -211,36 +235,58 @@ static void make_room(struct df_http *h, long wanted)
 					     : (long)limit.rlim_cur / 2;
 }
 
-static enum df_err open_multi(struct df_http *h)
+enum df_err df_http_shard_open(struct df_shard *s)
 {
-	h->multi = curl_multi_init();
-	h->share = curl_share_init();
-	if (!h->multi || !h->share)
-		return DF_ERR_NOMEM;
-	if (curl_share_setopt(h->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK)
-		return DF_ERR_NOMEM;
+	struct df_http *h = s->http;
+	long n = s == &h->shard[h->n_shard] ? h->max_connections : h->of_shard;
 	CURLMcode code = CURLM_OK;
+	if (s->multi)
+		return DF_OK;
+	CURLM *multi = s->multi = curl_multi_init();
+	if (!multi)
+		return DF_ERR_NOMEM;
 #define SET(option, value)                                                                                             \
 	do {                                                                                                           \
 		if (code == CURLM_OK)                                                                                  \
-			code = curl_multi_setopt(h->multi, option, value);                                             \
+			code = curl_multi_setopt(multi, option, value);                                                \
 	} while (0)
 	SET(CURLMOPT_SOCKETFUNCTION, on_watch);
-	SET(CURLMOPT_SOCKETDATA, h);
+	SET(CURLMOPT_SOCKETDATA, s);
 	SET(CURLMOPT_TIMERFUNCTION, on_time);
-	SET(CURLMOPT_TIMERDATA, h);
+	SET(CURLMOPT_TIMERDATA, s);
 	SET(CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
-	SET(CURLMOPT_MAXCONNECTS, h->max_connections);
-	SET(CURLMOPT_MAX_TOTAL_CONNECTIONS, h->max_connections);
+	SET(CURLMOPT_MAXCONNECTS, n);
+	SET(CURLMOPT_MAX_TOTAL_CONNECTIONS, n);
 #undef SET
 	return code == CURLM_OK ? DF_OK : DF_ERR_NOMEM;
+}
+
+static enum df_err open_shards(struct df_http *h)
+{
+	h->n_shard = h->max_connections > DF_HTTP_SHARE ? (size_t)h->max_connections / DF_HTTP_SHARE : 1;
+	if (h->n_shard > UINT16_MAX - 1)
+		h->n_shard = UINT16_MAX - 1;
+	h->of_shard = h->max_connections / (long)h->n_shard;
+	h->shard = calloc(h->n_shard + 1, sizeof(*h->shard));
+	h->share = curl_share_init();
+	if (!h->shard || !h->share)
+		return DF_ERR_NOMEM;
+	for (size_t i = 0; i <= h->n_shard; i++)
+		h->shard[i] = (struct df_shard){.http = h, .at = DF_TIMER_NEVER};
+	if (curl_share_setopt(h->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK ||
+	    curl_share_setopt(h->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS) != CURLSHE_OK)
+		return DF_ERR_NOMEM;
+	return DF_OK;
 }
 
 static void destroy(struct df_http *h)
 {
 	df_transfers_free(h);
-	if (h->multi)
-		(void)curl_multi_cleanup(h->multi);
+	for (size_t i = 0; h->shard && i <= h->n_shard; i++) {
+		if (h->shard[i].multi)
+			(void)curl_multi_cleanup(h->shard[i].multi);
+	}
+	free(h->shard);
 	if (h->share)
 		(void)curl_share_cleanup(h->share);
 	df_hosts_free(h);
@@ -259,7 +305,7 @@ static enum df_err open_all(struct df_http *h, const struct df_http_config *conf
 	make_room(h, config->max_connections);
 	enum df_err err = choose_ca(h, config);
 	if (err == DF_OK)
-		err = open_multi(h);
+		err = open_shards(h);
 	if (err != DF_OK)
 		return df_fail(fail, err, "cannot set up libcurl: %s", df_err_name(err));
 	return start_thread(h, fail);
@@ -275,7 +321,6 @@ enum df_err df_http_open(const struct df_http_config *config, struct df_http **r
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for the network thread");
 	}
 	h->loop.epoll_fd = h->loop.event_fd = -1;
-	h->curl_at = DF_TIMER_NEVER;
 	enum df_err err = open_all(h, config, fail);
 	if (err != DF_OK) {
 		destroy(h);

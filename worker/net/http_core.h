@@ -5,7 +5,8 @@
  *
  * DESIGN: a transfer is a libcurl handle with all around it, kept for the next request when its own is done. libcurl must not be called from inside its
  * callbacks; so while it runs (`in_curl`: on_data may send and cancel) what is to begin waits in `queue`, and what has ended in `over`, until it
- * returns. Each transfer has one timer, set for the time-out that comes next, moved only when it fires too early.
+ * returns. For every request libcurl looks at all connections of a multi handle, twice; so there are several of them (shards), each with a few of the
+ * transfers for life. Addresses and TLS sessions are shared between them. One more, the front, has what may be multiplexed. Each transfer has one timer, set for the time-out that comes next, moved only when it fires too early.
  */
 #ifndef DF_WORKER_NET_HTTP_CORE_H
 #define DF_WORKER_NET_HTTP_CORE_H
@@ -24,8 +25,15 @@ enum df_transfer_state {
 	DF_TRANSFER_OVER, /* on_done was called; libcurl may still have it */
 };
 
+struct df_shard {
+	struct df_http *http;
+	CURLM *multi; /* NULL: not yet needed */
+	uint64_t at;  /* when libcurl wants to be called */
+};
+
 struct df_transfer {
 	struct df_http *http;
+	struct df_shard *shard; /* that has it, or will */
 	CURL *easy;
 	uint64_t id; /* 0: nobody's any more */
 	enum df_transfer_state state;
@@ -79,11 +87,12 @@ struct df_http {
 	bool started;
 	atomic_bool stop;
 	bool closing;
-	enum df_err broken; /* libcurl's multi handle gave up: nothing can be sent any more */
-	CURLM *multi;
+	enum df_err broken;     /* libcurl's multi handle gave up: nothing can be sent any more */
+	struct df_shard *shard; /* n_shard, and the front behind them */
+	size_t n_shard;
+	long of_shard; /* connections of each */
 	CURLSH *share;
 	bool in_curl;
-	uint64_t curl_at; /* when libcurl wants to be called */
 	struct df_transfer **transfer;
 	size_t n_transfer, cap_transfer;
 	struct df_transfer *free;
@@ -98,6 +107,7 @@ struct df_http {
 
 /* --- http.c --- */
 bool df_http_own_thread(const struct df_http *h);
+enum df_err df_http_shard_open(struct df_shard *s) DF_MUST_CHECK; /* when it is not */
 curl_socket_t df_http_socket(void *self, curlsocktype purpose, struct curl_sockaddr *address);
 int df_http_close_socket(void *self, curl_socket_t fd);
 static inline void df_line_add(struct df_line *l, struct df_transfer *t)

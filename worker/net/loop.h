@@ -22,6 +22,7 @@ struct df_posted {
 struct df_watch {
 	uint8_t want, have; /* EPOLLIN, EPOLLOUT */
 	bool kept;
+	uint16_t owner; /* the caller's own note */
 };
 
 struct df_loop {

@@ -128,7 +128,7 @@ static void wipe(struct df_transfer *t)
 static void leave_multi(struct df_transfer *t)
 {
 	if (t->in_multi)
-		(void)curl_multi_remove_handle(t->http->multi, t->easy);
+		(void)curl_multi_remove_handle(t->shard->multi, t->easy);
 	t->in_multi = false;
 }
 
@@ -160,11 +160,20 @@ void df_transfers_free(struct df_http *h)
 
 /* --- its life --- */
 
+/* Its own for life, so that it finds the connection that it used last; the front where one connection may do for many, or is not known not to. */
+static struct df_shard *shard_for(const struct df_transfer *t)
+{
+	struct df_http *h = t->http;
+	bool front = t->tls && t->host && (t->host->newer || !t->host->known_until);
+	return &h->shard[front ? h->n_shard : (t->id & INDEX_MASK) / DF_HTTP_SHARE % h->n_shard];
+}
+
 static void start(struct df_transfer *t)
 {
 	t->state = DF_TRANSFER_RUNS;
-	CURLcode code = df_easy_prepare(t);
-	if (code == CURLE_OK && curl_multi_add_handle(t->http->multi, t->easy) != CURLM_OK)
+	t->shard = shard_for(t);
+	CURLcode code = df_http_shard_open(t->shard) == DF_OK ? df_easy_prepare(t) : CURLE_OUT_OF_MEMORY;
+	if (code == CURLE_OK && curl_multi_add_handle(t->shard->multi, t->easy) != CURLM_OK)
 		code = CURLE_OUT_OF_MEMORY;
 	if (code != CURLE_OK) {
 		df_transfer_end(t, DF_ERR_NOMEM, code);
