@@ -26,7 +26,6 @@
 #include "worker/limit/state.h"
 
 #define DAY_NS (86400 * DF_SEC)
-#define MARGIN 995 /* thousandths of a limit that are used */
 #define LOOK_NS DF_SEC
 #define PENDING_NS (100 * DF_MS)
 #define TOKENS_WAIT_NS DF_SEC /* settling gives tokens back, so who waits for them looks again */
@@ -83,9 +82,9 @@ enum df_err df_limit_open(const struct df_limit_config *config, struct df_limit 
 	(void)snprintf(l->model, sizeof(l->model), DF_STR_FMT, DF_STR_ARG(model));
 	l->config.name = df_str_from(l->model);
 	if (config->rpm)
-		l->interval = DF_MINUTE_NS * 1000 / (config->rpm * MARGIN) + 1;
+		l->interval = DF_MINUTE_NS * 1000 / (config->rpm * DF_LIMIT_MARGIN) + 1;
 	if (config->tpm)
-		l->token_ns = (double)DF_MINUTE_NS * 1000 / ((double)config->tpm * MARGIN);
+		l->token_ns = (double)DF_MINUTE_NS * 1000 / ((double)config->tpm * DF_LIMIT_MARGIN);
 	enum df_err err = df_limit_map(config, l, fail);
 	if (err != DF_OK)
 		free(l);
@@ -135,7 +134,7 @@ static enum df_err damaged(const struct df_limit *l, struct df_fail *fail)
 		l->path);
 }
 
-static uint64_t interval_of(struct df_limit *l, const struct df_cell *c)
+uint64_t df_limit_interval(struct df_limit *l, const struct df_cell *c)
 {
 	if (!c->rate_requests)
 		return l->interval;
@@ -174,7 +173,7 @@ static uint64_t window_room(const struct df_limit *l, const struct df_cell *c, u
 	uint64_t minute = tokens_a_minute(l, c);
 	if (!minute || tokens < minute / 250)
 		return at;
-	uint64_t limit = minute / MARGIN * 1000 + minute % MARGIN;
+	uint64_t limit = minute / DF_LIMIT_MARGIN * 1000 + minute % DF_LIMIT_MARGIN;
 	return df_ring_room(l->file->tokens, at, limit > tokens ? limit - tokens : 0);
 }
 
@@ -231,7 +230,7 @@ static enum df_err can_fit(const struct df_limit *l, const struct df_cell *c, ui
 /* ------------------------------------------------------------------ the newest reservation */
 
 /* Made, and neither sent nor cancelled, as far as its owner says. */
-static bool is_pending(const struct df_limit *l, const struct df_cell *c)
+bool df_limit_is_pending(const struct df_limit *l, const struct df_cell *c)
 {
 	return c->newest_owner != DF_NOBODY && c->newest_owner <= DF_LIMIT_OWNERS &&
 	       atomic_load_explicit(&l->file->owner[c->newest_owner - 1].sent, memory_order_acquire) < c->newest_at;
@@ -239,7 +238,7 @@ static bool is_pending(const struct df_limit *l, const struct df_cell *c)
 
 void df_limit_take_back(const struct df_limit *l, struct df_cell *c)
 {
-	if (is_pending(l, c)) {
+	if (df_limit_is_pending(l, c)) {
 		c->tat_requests = c->before_requests;
 		c->tat_tokens = c->before_tokens;
 	}
@@ -251,7 +250,7 @@ static bool recover(struct df_limit *l, struct df_cell *c, uint64_t head)
 {
 	bool far = max_of(c->tat_requests, c->tat_tokens) > c->newest_at + DF_LIMIT_AHEAD_NS;
 	uint32_t i = (uint32_t)c->newest_owner - 1;
-	if (!far || !is_pending(l, c) || i == l->owner || !df_limit_owner_lock(l->fd, i))
+	if (!far || !df_limit_is_pending(l, c) || i == l->owner || !df_limit_owner_lock(l->fd, i))
 		return false;
 	df_limit_take_back(l, c);
 	(void)df_cell_publish(l, c, head);
@@ -263,7 +262,7 @@ static bool recover(struct df_limit *l, struct df_cell *c, uint64_t head)
 static uint64_t ask_again(const struct df_limit *l, const struct df_cell *c, uint64_t now, uint64_t at, uint64_t ahead)
 {
 	uint64_t when = at - ahead;
-	if (at > c->floor && is_pending(l, c))
+	if (at > c->floor && df_limit_is_pending(l, c))
 		when = min_of(when, max_of(c->newest_at, now) + PENDING_NS);
 	if (at > c->floor && at > c->tat_requests)
 		when = min_of(when, now + TOKENS_WAIT_NS);
@@ -274,7 +273,7 @@ static uint64_t ask_again(const struct df_limit *l, const struct df_cell *c, uin
 
 static uint64_t place(struct df_limit *l, const struct df_cell *c, uint64_t now, uint64_t tokens)
 {
-	uint64_t slack = (l->config.burst - 1) * interval_of(l, c);
+	uint64_t slack = (l->config.burst - 1) * df_limit_interval(l, c);
 	uint64_t at = max_of(now, c->tat_requests > slack ? c->tat_requests - slack : 0);
 	at = max_of(max_of(at, c->tat_tokens), c->floor);
 	return window_room(l, c, at, tokens);
@@ -282,7 +281,7 @@ static uint64_t place(struct df_limit *l, const struct df_cell *c, uint64_t now,
 
 static void take_place(struct df_limit *l, struct df_cell *c, uint64_t at, uint64_t tokens)
 {
-	uint64_t interval = interval_of(l, c);
+	uint64_t interval = df_limit_interval(l, c);
 	if (c->n_after == 0)
 		interval = max_of(interval, df_learn_trial_ns(c));
 	c->newest_owner = (uint64_t)l->owner + 1;
@@ -315,7 +314,7 @@ enum df_err df_limit_reserve(struct df_limit *l, uint64_t tokens, struct df_rese
 			return err;
 		}
 		if (c.rate_requests)
-			df_learn_rise(&c, l->config.rpm * MARGIN, now);
+			df_learn_rise(&c, l->config.rpm * DF_LIMIT_MARGIN, now);
 		at = place(l, &c, now, tokens);
 		uint64_t ahead = l->last_at > now ? DF_LIMIT_AHEAD_NS / 2 : DF_LIMIT_AHEAD_NS;
 		if (at > now + ahead) {
@@ -349,7 +348,7 @@ bool df_limit_valid(struct df_limit *l, const struct df_reservation *r)
 	uint64_t head;
 	if (df_cell_read(l, &c, &head) != DF_OK || c.epoch != r->epoch)
 		return false;
-	uint64_t interval = interval_of(l, &c), late = min_of(max_of(interval, LATE_MIN_NS), LATE_MAX_NS);
+	uint64_t interval = df_limit_interval(l, &c), late = min_of(max_of(interval, LATE_MIN_NS), LATE_MAX_NS);
 	if ((interval || token_ns_of(l, &c) > 0) && df_limit_now(l) > r->at_boot_ns + late)
 		return false;
 	note_sent(l, r->at_boot_ns);
@@ -357,7 +356,7 @@ bool df_limit_valid(struct df_limit *l, const struct df_reservation *r)
 }
 
 /* The day's share of a reservation back, if it is still that day. */
-static void return_day(struct df_cell *c, const struct df_reservation *r)
+void df_limit_return_day(struct df_cell *c, const struct df_reservation *r)
 {
 	if (c->day != r->day)
 		return;
@@ -365,13 +364,13 @@ static void return_day(struct df_cell *c, const struct df_reservation *r)
 	c->day_tokens -= min_of(r->tokens, c->day_tokens);
 }
 
-static void uncount(struct df_cell *c)
+void df_limit_uncount(struct df_cell *c)
 {
 	c->n_since -= c->n_since > 0;
 	c->n_after -= c->n_after > 0;
 }
 
-static void return_ring(struct df_limit *l, const struct df_reservation *r)
+void df_limit_return_ring(struct df_limit *l, const struct df_reservation *r)
 {
 	df_ring_add(l->file->requests, r->at_boot_ns, -1);
 	df_ring_add(l->file->tokens, r->at_boot_ns, -(int64_t)min_of(r->tokens, INT64_MAX));
@@ -390,11 +389,11 @@ void df_limit_cancel(struct df_limit *l, const struct df_reservation *r)
 			c.newest_owner = DF_NOBODY;
 		}
 		if (c.epoch == r->epoch)
-			uncount(&c);
-		return_day(&c, r);
+			df_limit_uncount(&c);
+		df_limit_return_day(&c, r);
 	} while (!df_cell_publish(l, &c, head));
 	note_sent(l, r->at_boot_ns);
-	return_ring(l, r);
+	df_limit_return_ring(l, r);
 	if (l->last_at == r->at_boot_ns)
 		l->last_at = 0;
 }
@@ -427,93 +426,4 @@ void df_limit_settle(struct df_limit *l, const struct df_reservation *r, uint64_
 	if (l->config.tpm || c.rate_tokens)
 		df_ring_add(l->file->tokens, r->at_boot_ns,
 			    back ? -(int64_t)min_of(n, INT64_MAX) : (int64_t)min_of(n, INT64_MAX));
-}
-
-/* ------------------------------------------------------------------ what servers say */
-
-/* What counts as accepted was sent before the refused call; places after it are not used or not answered yet. */
-static void forget_later(struct df_limit *l, struct df_cell *c, uint64_t at)
-{
-	uint64_t interval = interval_of(l, c), later = 0;
-	if (interval && c->tat_requests > at + interval)
-		later = (c->tat_requests - at) / interval - 1;
-	c->n_since -= min_of(later, c->n_since);
-	c->n_after -= min_of(later, c->n_after);
-}
-
-static void refused(struct df_limit *l, struct df_cell *c, const struct df_limit_news *news, int64_t wait_ms,
-		    uint64_t now)
-{
-	uint64_t minute_ago = now > DF_MINUTE_NS ? now - DF_MINUTE_NS : 0;
-	struct df_refusal refusal = {
-		.now = now,
-		.configured = l->config.rpm * MARGIN,
-		.accepted_minute = df_ring_sum(l->file->requests, minute_ago, now),
-		.active_ns = now - df_ring_first(l->file->requests, now),
-		.wait_ms = wait_ms,
-		.told = news ? df_learn_told(news->requests_limit, news->requests_left, news->requests_reset_ms) : -1,
-	};
-	df_learn_refused(c, &refusal);
-	if (is_pending(l, c))
-		c->tat_tokens = c->before_tokens; /* it is void now */
-	c->newest_owner = DF_NOBODY;
-	c->tat_requests = max_of(now + interval_of(l, c), c->floor) + (l->config.burst - 1) * interval_of(l, c);
-}
-
-void df_limit_push(struct df_limit *l, const struct df_reservation *r, const struct df_limit_news *news,
-		   int64_t retry_after_ms)
-{
-	struct df_cell c;
-	uint64_t head, now = df_limit_now(l);
-	if (r)
-		return_ring(l, r);
-	if (news && news->retry_after_ms > retry_after_ms)
-		retry_after_ms = news->retry_after_ms;
-	do {
-		if (df_cell_read(l, &c, &head) != DF_OK)
-			return;
-		c.n_refused++;
-		if (r)
-			return_day(&c, r);
-		if (!r || r->epoch == c.epoch) {
-			uncount(&c);
-			forget_later(l, &c, r ? r->at_boot_ns : now);
-			refused(l, &c, news, retry_after_ms, now);
-			c.epoch++;
-		} else if (retry_after_ms > 0 && now + (uint64_t)retry_after_ms * DF_MS > c.floor) {
-			c.floor = now + (uint64_t)retry_after_ms * DF_MS;
-			c.tat_requests = max_of(c.tat_requests, c.floor);
-			c.epoch++;
-		}
-	} while (!df_cell_publish(l, &c, head));
-}
-
-void df_limit_learn(struct df_limit *l, const struct df_limit_news *news)
-{
-	struct df_cell c;
-	uint64_t head;
-	int64_t requests = df_learn_told(news->requests_limit, news->requests_left, news->requests_reset_ms);
-	int64_t tokens = df_learn_told(news->tokens_limit, news->tokens_left, news->tokens_reset_ms);
-	uint64_t rate = requests > 0 ? (uint64_t)requests * MARGIN : 0;
-	uint64_t token_rate = tokens > 0 ? (uint64_t)tokens * MARGIN / 1000 : 0;
-	if (l->config.rpm && rate >= l->config.rpm * MARGIN)
-		rate = 0; /* never above what was configured, and no news */
-	if (l->config.tpm && token_rate >= l->config.tpm * MARGIN / 1000)
-		token_rate = 0;
-	do {
-		if (df_cell_read(l, &c, &head) != DF_OK)
-			return;
-		/* What a 429 has taught is lower than what headers promise; else they are followed. */
-		bool slower = rate && (!c.rate_requests || rate < c.rate_requests || (!l->config.rpm && !c.rate_high));
-		bool fewer = token_rate && token_rate != c.rate_tokens;
-		if ((!slower || rate == c.rate_requests) && !fewer)
-			return;
-		if (slower) {
-			c.rate_requests = rate;
-			c.rate_low = c.rate_high = 0;
-			c.rate_since = df_limit_now(l);
-		}
-		if (fewer)
-			c.rate_tokens = token_rate;
-	} while (!df_cell_publish(l, &c, head));
 }

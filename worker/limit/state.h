@@ -31,6 +31,8 @@
 #define DF_LIMIT_RING_NS UINT64_C(250000000)
 #define DF_LIMIT_RATE_MAX UINT64_C(1000000000000) /* a minute or a day */
 
+#define DF_LIMIT_MARGIN 995 /* thousandths of a limit that are used */
+
 #define DF_LOCK_CREATE 0 /* bytes that are locked; they need not exist */
 #define DF_LOCK_OWNER 16
 
@@ -143,5 +145,13 @@ uint64_t df_learn_trial_ns(const struct df_cell *c);
 uint64_t df_limit_now(const struct df_limit *l);
 /* The newest reservation was made by `owner` (number + 1), who is dead: if it was not sent, the clocks go back to what they were before it. */
 void df_limit_take_back(const struct df_limit *l, struct df_cell *c);
+
+uint64_t df_limit_interval(struct df_limit *l, const struct df_cell *c); /* between two requests; 0: no limit */
+/* The newest reservation is neither sent nor cancelled, as far as its owner says. */
+bool df_limit_is_pending(const struct df_limit *l, const struct df_cell *c);
+/* A reservation that was not sent, or refused: no longer counted as one that went well; its share of the day; its place in the rings. */
+void df_limit_uncount(struct df_cell *c);
+void df_limit_return_day(struct df_cell *c, const struct df_reservation *r);
+void df_limit_return_ring(struct df_limit *l, const struct df_reservation *r);
 
 #endif
