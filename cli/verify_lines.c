@@ -93,7 +93,7 @@ static enum df_err count(void *self, struct df_verify_bytes *bytes, bool zstd, u
 			 uint64_t *ret_unchecked, struct df_fail *fail)
 {
 	(void)self;
-	const struct df_record_keys keys = {DF_STR(""), DF_STR("")};
+	const struct df_record_keys keys = {DF_STR(""), DF_STR(""), false};
 	struct bytes_stream raw = {{bytes_read, bytes_destroy, bytes->name, 0}, bytes};
 	struct df_stream *in = &raw.base, *plain = NULL;
 	struct lines l = {.name = bytes->name};

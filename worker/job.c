@@ -529,7 +529,7 @@ static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 		.frame = take_frame,
 		.self = j,
 	};
-	struct df_record_keys keys = {h->id_key, h->text_key};
+	struct df_record_keys keys = {h->id_key, h->text_key, false};
 	j->line = calloc(j->block_records, sizeof(*j->line));
 	j->input = calloc(j->block_records, sizeof(*j->input));
 	if (!j->line || !j->input)
@@ -538,6 +538,7 @@ static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 		DF_TRY(df_pipeline_run_open(h, j->config.slot, j->config.spawner, NULL, &j->own_pipeline, fail));
 	if (j->own_pipeline)
 		j->pipeline = j->own_pipeline;
+	keys.text_optional = df_pipeline_run_takes_any(j->pipeline);
 	DF_TRY(df_record_parser_create(keys, h->max_record, &j->parser));
 	DF_TRY(df_range_reader_create(one_of_many(j) ? DF_NETWORK_BLOCK_BYTES : DF_BLOCK_BYTES, record_bytes_max(h),
 				      &j->range));

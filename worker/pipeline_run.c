@@ -144,6 +144,11 @@ const char *df_pipeline_run_stage(const struct df_pipeline_run *r, uint32_t stag
 	return stage < r->n_open ? r->stage[stage].call_name : NULL;
 }
 
+bool df_pipeline_run_takes_any(const struct df_pipeline_run *r)
+{
+	return r->n_open && (r->stage[0].class->flags & DF_STAGE_ANY_RECORD);
+}
+
 void df_pipeline_run_times(const struct df_pipeline_run *r, struct df_stage_times *times, struct df_counters *counters)
 {
 	for (size_t i = 0; i < r->n_open; i++) {

@@ -39,6 +39,8 @@ enum df_err df_pipeline_run_batch(struct df_pipeline_run *run, struct df_batch *
 				  struct df_fail *fail) DF_MUST_CHECK;
 /* What the stage of this number is called in counters and rejects; NULL: there is none (DF_NO_STAGE). */
 const char *df_pipeline_run_stage(const struct df_pipeline_run *run, uint32_t stage);
+/* Its first stage needs no text in a record. */
+bool df_pipeline_run_takes_any(const struct df_pipeline_run *run);
 /* Adds "time_ns:STAGE", and "wait_ns:STAGE" where one waited; the times are zero then. */
 void df_pipeline_run_times(const struct df_pipeline_run *run, struct df_stage_times *times,
 			   struct df_counters *counters);

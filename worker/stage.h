@@ -19,6 +19,7 @@ enum df_stage_flags {
 	DF_STAGE_MODEL = 1 << 2,        /* opens a model: its start takes time */
 	DF_STAGE_COMMANDS = 1 << 3,     /* starts commands: the worker has a spawner (worker/spawner.h) */
 	DF_STAGE_NETWORK = 1 << 4,      /* calls out: the worker may open sockets */
+	DF_STAGE_ANY_RECORD = 1 << 5,   /* as the first stage: records need no text */
 };
 
 struct df_stage_class;

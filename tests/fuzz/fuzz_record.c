@@ -12,7 +12,7 @@ static struct df_arena arena;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct df_record_keys keys = {DF_STR("id"), DF_STR("text")};
+	struct df_record_keys keys = {DF_STR("id"), DF_STR("text"), false};
 	struct df_doc doc = {0};
 	struct df_fail fail;
 	struct df_json *root;

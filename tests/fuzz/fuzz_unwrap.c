@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct df_record_parser *parser;
-	struct df_record_keys keys = {DF_STR("id"), DF_STR("text")};
+	struct df_record_keys keys = {DF_STR("id"), DF_STR("text"), false};
 	struct df_arena arena;
 	struct df_fail fail = {DF_OK, ""};
 	if (!parser)

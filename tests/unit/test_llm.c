@@ -186,18 +186,25 @@ static void fill(const char *const *text, size_t n)
 }
 
 static enum df_err run_in(int stream_fd, const char *fmt, ...) DF_PRINTF(2, 3);
-static enum df_err open_stage(struct df_stage *s, struct df_stage_env *env, const char *stage)
+static enum df_err open_stage_as(struct df_stage *s, struct df_stage_env *env, const char *stage, const char *more)
 {
 	struct df_pipeline *p = df_arena_alloc(&arena, sizeof(*p));
 	const struct df_stage_class **class;
 	void **options;
 	char text[4400];
-	(void)snprintf(text, sizeof(text), "%s base_url=http://127.0.0.1:%d/v1 key_env=TEST_KEY", stage, server.port);
+	(void)snprintf(text, sizeof(text), "%s %s", stage, more);
 	DF_TRY(df_pipeline_parse(df_str_from(text), &arena, p, &fail));
 	DF_TRY(df_stage_check_pipeline(p, &arena, &class, &options, &fail));
 	*s = (struct df_stage){.class = class[0], .call_name = class[0] -> name, .options = options[0]};
 	*env = (struct df_stage_env){.pipeline = p, .arena = &arena, .caller = caller, .stream_fd = env->stream_fd};
 	return s->class->open(s, env, &fail);
+}
+
+static enum df_err open_stage(struct df_stage *s, struct df_stage_env *env, const char *stage)
+{
+	char more[128];
+	(void)snprintf(more, sizeof(more), "base_url=http://127.0.0.1:%d/v1 key_env=TEST_KEY", server.port);
+	return open_stage_as(s, env, stage, more);
 }
 
 static enum df_err run_in(int stream_fd, const char *fmt, ...)
@@ -449,6 +456,35 @@ static void test_embed__vectors_of_two_lengths_are_refused(void **state)
 	s.class->close(&s);
 }
 
+static void test_request__a_records_json_is_sent_as_it_is(void **state)
+{
+	(void)state;
+	static const char *const text[] = {"", "", ""};
+	struct df_field body[] = {{DF_STR("model"), DF_STR("\"m\"")},
+				  {DF_STR("metadata"), DF_STR("{\"row\": 1}")},
+				  {DF_STR("messages"), DF_STR("[{\"role\": \"user\", \"content\": \"hi\"}]")}};
+	struct df_field streams[] = {{DF_STR("stream"), DF_STR("true")}};
+	char url[128];
+	fill(text, 3);
+	docs[0].field = body;
+	docs[0].n_field = 3;
+	docs[0].text_field = docs[1].text_field = docs[2].text_field = SIZE_MAX;
+	docs[1].field = streams;
+	docs[1].n_field = 1;
+	(void)snprintf(url, sizeof(url), "request url=http://127.0.0.1:%d/v1/chat/completions", server.port);
+	struct df_stage s = {0};
+	struct df_stage_env env = {.stream_fd = -1};
+	assert_int_equal(open_stage_as(&s, &env, url, "key_env=TEST_KEY"), DF_OK);
+	assert_int_equal(s.class->process(&s, &batch, &fail), DF_OK);
+	s.class->close(&s);
+	assert_string_equal(last_body, "{\"model\":\"m\",\"messages\":[{\"role\": \"user\", \"content\": \"hi\"}]}");
+	struct df_str raw = df_row_get(row_p[0], DF_STR("response"));
+	assert_non_null(strstr(df_arena_copy(&arena, raw).p, "\"choices\":[{"));
+	assert_int_equal(counted("tokens_in"), 10);
+	assert_rejected(1, DF_ERR_TYPE, "stream");
+	assert_rejected(2, DF_ERR_TYPE, "not the JSON body");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -471,6 +507,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_embed__vectors_belong_to_their_texts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_embed__one_refused_text_rejects_its_document_alone, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_request__a_records_json_is_sent_as_it_is, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_embed__vectors_of_two_lengths_are_refused, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);

@@ -26,7 +26,7 @@ static int set_up(void **state)
 	(void)state;
 	memset(&b, 0, sizeof(b));
 	df_arena_init(&b.arena, 256U << 20, 1U << 20);
-	struct df_record_keys keys = {DF_STR("id"), DF_STR("text")};
+	struct df_record_keys keys = {DF_STR("id"), DF_STR("text"), false};
 	return df_record_parser_create(keys, DF_RECORD_BYTES, &b.parser) != DF_OK;
 }
 

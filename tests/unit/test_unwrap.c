@@ -25,7 +25,7 @@ struct fixture {
 static int set_up(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct df_record_keys keys = {DF_STR("id"), DF_STR("text")};
+	struct df_record_keys keys = {DF_STR("id"), DF_STR("text"), false};
 	df_arena_init(&f->arena, 64U << 20, 0);
 	assert_int_equal(df_record_parser_create(keys, 1 << 20, &f->parser), DF_OK);
 	*state = f;

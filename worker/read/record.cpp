@@ -616,6 +616,10 @@ enum df_err judge(const walk &w, const struct df_record_keys *keys, const findin
 				       DF_STR_ARG(keys->id), type_name(raw.p[0]));
 		}
 	}
+	if (found.text_field == SIZE_MAX && keys->text_optional) {
+		doc->text = {"", 0};
+		return DF_OK;
+	}
 	if (found.text_field == SIZE_MAX)
 		return df_fail(w.fail, DF_ERR_TYPE, "no key '%.*s'", DF_STR_ARG(keys->text));
 	if (!found.text.p)

@@ -23,6 +23,7 @@ struct df_record_parser; /* scratch memory; one per thread; grows to the largest
 
 struct df_record_keys {
 	struct df_str id, text; /* unescaped names of the members that hold them; outlive the parser */
+	bool text_optional;     /* a record without a text is one with an empty text; text_field is SIZE_MAX then */
 };
 
 /* max_record: bytes, at most DF_RECORD_BYTES_MAX. DF_ERR_NOMEM. */

@@ -17,6 +17,7 @@ const struct df_stage_class *const df_stage_registry[] = {
 	&df_stage_tokenise,
 	&df_stage_embed,
 	&df_stage_llm,
+	&df_stage_request,
 	&df_stage_exec,
 	NULL,
 };

@@ -10,6 +10,6 @@
 extern const struct df_stage_class df_stage_strip, df_stage_lower, df_stage_normalize;
 extern const struct df_stage_class df_stage_clean, df_stage_count, df_stage_sample;
 extern const struct df_stage_class df_stage_chunk, df_stage_tokenise;
-extern const struct df_stage_class df_stage_embed, df_stage_llm, df_stage_exec;
+extern const struct df_stage_class df_stage_embed, df_stage_llm, df_stage_request, df_stage_exec;
 
 #endif
