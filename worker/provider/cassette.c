@@ -81,23 +81,24 @@ static void add_masked(struct df_buf *b, struct df_str s, struct df_str secret)
 static enum df_err masked(struct df_str s, const struct df_endpoint *to, struct df_buf *ret)
 {
 	struct df_buf text[2], form;
+	enum df_err err = DF_OK;
 	df_buf_init(&text[0], 4 * s.n + 16);
 	df_buf_init(&text[1], 4 * s.n + 16);
 	df_buf_init(&form, 3 * to->key.n + 1);
 	(void)df_buf_add_str(&text[0], s);
-	for (size_t n_slash = 0; n_slash < 3; n_slash++) {
+	for (size_t n_slash = 0; n_slash < 3 && err == DF_OK; n_slash++) {
+		struct df_buf *from = &text[n_slash % 2], *into = &text[(n_slash + 1) % 2];
 		df_buf_reset(&form);
-		df_buf_reset(&text[(n_slash + 1) % 2]);
+		df_buf_reset(into);
 		for (size_t i = 0; i < to->key.n; i++) {
 			if (to->key.p[i] == '/')
 				(void)df_buf_add(&form, "\\\\", n_slash);
 			(void)df_buf_addc(&form, to->key.p[i]);
 		}
-		add_masked(&text[(n_slash + 1) % 2], df_buf_str(&text[n_slash % 2]), df_buf_str(&form));
+		add_masked(into, df_buf_str(from), df_buf_str(&form));
+		err = df_buf_err(from) ? df_buf_err(from) : df_buf_err(into) ? df_buf_err(into) : df_buf_err(&form);
 	}
 	(void)df_buf_add_str(ret, df_buf_str(&text[1]));
-	enum df_err err = df_buf_err(&text[0]) ? df_buf_err(&text[0]) : df_buf_err(&text[1]);
-	err = err ? err : df_buf_err(&form);
 	for (size_t i = 0; i < 2; i++)
 		df_buf_release(&text[i]);
 	df_buf_release(&form);
