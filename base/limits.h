@@ -87,10 +87,10 @@
 #define DF_PROMPT_BYTES (16U << 20) /* of one row, filled in */
 
 /* --- schemas --- */
-#define DF_SCHEMA_BYTES (1U << 20)         /* text of a JSON schema */
+#define DF_SCHEMA_BYTES (1U << 20)          /* text of a JSON schema */
 #define DF_SCHEMA_MEMORY_BYTES (256U << 20) /* of its compiled form */
-#define DF_SCHEMA_DEPTH 512                /* schemas within schemas while one value is checked, references counted */
-#define DF_SCHEMA_WORK 20000000U           /* steps of one check: about a second */
+#define DF_SCHEMA_DEPTH 512                 /* schemas within schemas while one value is checked, references counted */
+#define DF_SCHEMA_WORK 20000000U            /* steps of one check: about a second */
 #define DF_SCHEMA_PATTERN_BYTES 4096U
 #define DF_SCHEMA_MATCH_STEPS 100000U /* of one match of a pattern, and 64 for each byte of the text */
 #define DF_SCHEMA_ERRORS 8            /* told of one value */
@@ -138,18 +138,19 @@
 #define DF_IPC_PATH_MAX 107
 
 /* --- the cache of answers --- */
-#define DF_CACHE_FLUSH_MS 5                /* a put waits so long for others, to be written with them */
-#define DF_CACHE_VALUE_BYTES (16U << 20)   /* larger values are not kept */
-#define DF_CACHE_QUEUE_BYTES (32U << 20)   /* puts that wait for the disk; beyond it they stay in memory alone */
-#define DF_CACHE_BATCH 512                 /* of them in one transaction */
-#define DF_CACHE_EVICT_STEP 64             /* entries that leave the disk in one transaction, beside twice what came */
-#define DF_CACHE_WAL_PAGES 1000            /* of the log before a checkpoint ... */
+#define DF_CACHE_FLUSH_MS 5               /* a put waits so long for others, to be written with them */
+#define DF_CACHE_VALUE_BYTES (16U << 20)  /* larger values are not kept */
+#define DF_CACHE_QUEUE_BYTES (32U << 20)  /* puts that wait for the disk; beyond it they stay in memory alone */
+#define DF_CACHE_BATCH 128                /* of them in one transaction: about 2 ms */
+#define DF_CACHE_YIELD_US 500             /* between two transactions in a row, so that other processes come in */
+#define DF_CACHE_EVICT_STEP 64            /* entries that leave the disk in one transaction, beside twice what came */
+#define DF_CACHE_WAL_PAGES 1000           /* of the log before a checkpoint ... */
 #define DF_CACHE_WAL_PAGES_MAX (8U << 10) /* ... and before one that makes writers wait for it (64 MB) */
-#define DF_CACHE_BUSY_MS 5000              /* a writer waits so long for other processes, then tries again later */
-#define DF_CACHE_READ_BUSY_MS 250          /* a reader; then it is a miss */
-#define DF_CACHE_OPEN_BUSY_MS 10000        /* somebody else is opening or mending it */
-#define DF_CACHE_AGAIN_MS 60000            /* after a disk was full, until it is tried again */
-#define DF_CACHE_TOTALS_MS 1000            /* counts of hits and misses are written so often */
+#define DF_CACHE_BUSY_MS 5000             /* a writer waits so long for other processes, then tries again later */
+#define DF_CACHE_READ_BUSY_MS 250         /* a reader; then it is a miss */
+#define DF_CACHE_OPEN_BUSY_MS 10000       /* somebody else is opening or mending it */
+#define DF_CACHE_AGAIN_MS 60000           /* after a disk was full, until it is tried again */
+#define DF_CACHE_TOTALS_MS 1000           /* counts of hits and misses are written so often */
 
 /* --- the trace --- */
 #define DF_TRACE_FLUSH_MS 100
@@ -161,11 +162,11 @@
 #define DF_TRACE_EXPORT_MS 30000 /* of one request */
 
 /* --- calls of APIs --- */
-#define DF_CALLS_IN_FLIGHT 4096         /* of one model, in one process, when nothing smaller is set */
-#define DF_CALL_AHEAD_MS 50             /* reservations are made so far ahead of their time, so that a late timer loses no rate */
-#define DF_CALL_SLOT_MS 10              /* between looks for a slot while other processes have them all */
-#define DF_CALL_PURSE_MS 50             /* between looks at a budget that others have reserved ... */
-#define DF_CALL_PURSE_PATIENCE_MS 30000 /* ... until nothing has moved in it for so long */
+#define DF_CALLS_IN_FLIGHT 4096 /* of one model, in one process, when nothing smaller is set */
+#define DF_CALL_AHEAD_MS 50 /* reservations are made so far ahead of their time, so that a late timer loses no rate */
+#define DF_CALL_SLOT_MS 10  /* between looks for a slot while other processes have them all */
+#define DF_CALL_PURSE_MS 50 /* between looks at a budget that others have reserved ... */
+#define DF_CALL_PURSE_PATIENCE_MS 30000  /* ... until nothing has moved in it for so long */
 #define DF_CALL_SCRATCH_BYTES (1U << 30) /* parsing one answer */
 #define DF_CALL_SCRATCH_KEEP (4U << 20)
 #define DF_CALL_TOKENS_OUT 512 /* of an answer without max_tokens, for limits per minute alone: settled afterwards */
@@ -180,16 +181,16 @@
 #define DF_KEY_BYTES_MAX 4096
 
 /* --- the network --- */
-#define DF_HTTP_CONNECTIONS 4096         /* open at once; less where the limit of descriptors is less */
-#define DF_HTTP_SHARE 64                 /* connections of one multi handle of libcurl, which looks at all of them for each request */
-#define DF_HTTP_REQUESTS_MAX (1U << 20)  /* in flight or waiting for a connection */
-#define DF_HTTP_BODY_MAX (128U << 20)    /* of an answer, decoded */
-#define DF_HTTP_HEAD_BYTES (256U << 10)  /* of an answer: status line, headers, trailers */
-#define DF_HTTP_SEND_BYTES (256U << 20)  /* of a request: URL, headers, body */
+#define DF_HTTP_CONNECTIONS 4096 /* open at once; less where the limit of descriptors is less */
+#define DF_HTTP_SHARE 64 /* connections of one multi handle of libcurl, which looks at all of them for each request */
+#define DF_HTTP_REQUESTS_MAX (1U << 20)   /* in flight or waiting for a connection */
+#define DF_HTTP_BODY_MAX (128U << 20)     /* of an answer, decoded */
+#define DF_HTTP_HEAD_BYTES (256U << 10)   /* of an answer: status line, headers, trailers */
+#define DF_HTTP_SEND_BYTES (256U << 20)   /* of a request: URL, headers, body */
 #define DF_HTTP_RECEIVE_BYTES (16U << 10) /* read from a socket at once */
-#define DF_HTTP_KEEP_BYTES 4096U         /* a buffer not larger than this is kept for the next request */
-#define DF_HTTP_HOSTS_MAX 256            /* remembered: look-up made, HTTP/2 spoken */
-#define DF_HTTP_NAME_SECONDS 120         /* an address that was looked up is used so long */
-#define DF_SSE_EVENT_MAX (16U << 20)     /* data of one event */
+#define DF_HTTP_KEEP_BYTES 4096U          /* a buffer not larger than this is kept for the next request */
+#define DF_HTTP_HOSTS_MAX 256             /* remembered: look-up made, HTTP/2 spoken */
+#define DF_HTTP_NAME_SECONDS 120          /* an address that was looked up is used so long */
+#define DF_SSE_EVENT_MAX (16U << 20)      /* data of one event */
 
 #endif

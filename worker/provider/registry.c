@@ -8,20 +8,13 @@ extern const struct df_provider df_provider_openai, df_provider_responses, df_pr
 	df_provider_cohere, df_provider_voyage, df_provider_mistral, df_provider_ollama, df_provider_tei,
 	df_provider_vllm, df_provider_raw, df_provider_fake, df_provider_recorded;
 
-const struct df_provider *const df_provider_registry[] = {&df_provider_responses,
-							  &df_provider_openai,
-							  &df_provider_anthropic,
-							  &df_provider_gemini,
-							  &df_provider_cohere,
-							  &df_provider_voyage,
-							  &df_provider_mistral,
-							  &df_provider_ollama,
-							  &df_provider_tei,
-							  &df_provider_vllm,
-							  &df_provider_raw,
-							  &df_provider_fake,
-							  &df_provider_recorded,
-							  NULL};
+const struct df_provider *const df_provider_registry[] = {&df_provider_responses, &df_provider_openai,
+							  &df_provider_anthropic, &df_provider_gemini,
+							  &df_provider_cohere,    &df_provider_voyage,
+							  &df_provider_mistral,   &df_provider_ollama,
+							  &df_provider_tei,       &df_provider_vllm,
+							  &df_provider_raw,       &df_provider_fake,
+							  &df_provider_recorded,  NULL};
 
 static void add(char *z, size_t cap, const char *separator, struct df_str s)
 {
