@@ -43,8 +43,8 @@ static void expect(enum df_err err, const char *word)
 
 struct script {
 	const char *bytes;
-	size_t n; /* sent, then the end */
-	bool reset;
+	atomic_size_t n; /* sent, then the end */
+	atomic_bool reset;
 };
 
 static void serve_part(struct conn *c)
@@ -70,7 +70,7 @@ static void cut_everywhere(const char *bytes, bool reset)
 		if (ask.err == DF_OK && s.n + 1 == strlen(bytes) && strcmp(ask.body, "abcdef") == 0)
 			continue; /* only the last LF of the last empty line is missing: libcurl lets that pass */
 		if (ask.err != DF_ERR_CLOSED)
-			fail_msg("%zu bytes: %s, status %ld, \"%s\"", s.n, df_err_name(ask.err), ask.status,
+			fail_msg("%zu bytes: %s, status %ld, \"%s\"", (size_t)s.n, df_err_name(ask.err), ask.status,
 				 ask.message);
 		if (!reset)
 			assert_int_equal(ask.status, in_head ? 0 : 200);
@@ -320,10 +320,13 @@ static void serve_zip(struct conn *c)
 {
 	const struct script *s = c->server->arg;
 	char head[200];
-	(void)snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %zu\r\n\r\n",
-		       s->n);
-	while (conn_read(c) && conn_say(c, head) && conn_send(c, s->bytes, s->n))
-		;
+	while (conn_read(c)) {
+		size_t n = s->n; /* another one as soon as the whole answer has come */
+		(void)snprintf(head, sizeof(head),
+			       "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %zu\r\n\r\n", n);
+		if (!conn_say(c, head) || !conn_send(c, s->bytes, n))
+			return;
+	}
 }
 
 static void test_http__decodes_gzip(void **state)

@@ -326,7 +326,7 @@ static void test_http__cancels_itself_and_others_and_sends_from_inside_its_callb
 	finish();
 }
 
-static int n_chain;
+static atomic_int n_chain;
 
 static void chain(struct ask *a)
 {
