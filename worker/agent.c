@@ -258,6 +258,7 @@ enum df_err df_agent_run(const struct df_heritage *h, struct df_slot *slot, stru
 	(void)pthread_mutex_init(&a.mutex, NULL);
 	(void)pthread_cond_init(&a.arrived, NULL);
 	(void)pthread_cond_init(&a.room, NULL);
+	(void)pthread_cond_init(&a.ended, NULL);
 	a.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	atomic_store(&leave_fd, a.wake);
 	enum df_err err = a.wake < 0 ? df_fail_errno(fail, "cannot make an event descriptor")

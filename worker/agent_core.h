@@ -48,10 +48,12 @@ struct df_agent {
 	pthread_mutex_t mutex;  /* of what follows, up to `fail` */
 	pthread_cond_t arrived; /* inbox has a lease, or leaving */
 	pthread_cond_t room;    /* outbox has room, or leaving */
+	pthread_cond_t ended;   /* a thread that computes has */
 	struct df_parcels inbox, outbox;
 	uint32_t held;   /* leases taken and not answered */
 	bool opened;     /* the stages are, and the process has given up what it does not need */
-	uint32_t n_hand; /* threads started */
+	uint32_t n_hand; /* threads started; n_ended of them have come to their end */
+	uint32_t n_ended;
 	uint32_t n_free; /* of them, those that wait for a lease, or are about to */
 	uint32_t hand_max;
 	bool leaving, failed;

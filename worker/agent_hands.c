@@ -69,6 +69,15 @@ static enum df_err run_lease(struct df_hand *hand, const struct df_msg *msg, con
 	return err;
 }
 
+static void *end_hand(struct df_agent *a)
+{
+	(void)pthread_mutex_lock(&a->mutex);
+	a->n_ended++;
+	(void)pthread_cond_signal(&a->ended);
+	(void)pthread_mutex_unlock(&a->mutex);
+	return NULL;
+}
+
 static void work(struct df_hand *hand)
 {
 	struct df_fail fail = {0};
@@ -130,14 +139,14 @@ static void *first_hand(void *self)
 		err = df_confine_end(a->confine, &fail);
 	if (err != DF_OK) {
 		df_agent_failed(a, &fail);
-		return NULL;
+		return end_hand(a);
 	}
 	(void)pthread_mutex_lock(&a->mutex);
 	a->opened = true;
 	df_hands_add(a);
 	(void)pthread_mutex_unlock(&a->mutex);
 	work(hand);
-	return NULL;
+	return end_hand(a);
 }
 
 enum df_err df_hands_start(struct df_agent *a, struct df_fail *fail)
@@ -164,7 +173,7 @@ static void *other_hand(void *self)
 	df_turn_end(a->turn);
 	if (err == DF_OK) {
 		work(hand);
-		return NULL;
+		return end_hand(a);
 	}
 	df_debug("a worker goes on with fewer threads: %s", fail.msg);
 	(void)pthread_mutex_lock(&a->mutex);
@@ -172,7 +181,7 @@ static void *other_hand(void *self)
 	a->hand_max = a->n_hand;
 	(void)pthread_cond_signal(&a->arrived);
 	(void)pthread_mutex_unlock(&a->mutex);
-	return NULL;
+	return end_hand(a);
 }
 
 void df_hands_add(struct df_agent *a)
@@ -202,10 +211,16 @@ void df_hands_end(struct df_agent *a, enum df_err err)
 		df_network_stop(a->network, 0); /* whoever waits for an answer wakes up */
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += LEAVE_SECONDS;
-	for (uint32_t i = 0; i < a->n_hand; i++)
-		if (pthread_clockjoin_np(a->hand[i].thread, NULL, CLOCK_MONOTONIC, &until) != 0)
-			_exit(err == DF_OK ? 0 : 1);
+	(void)pthread_mutex_lock(&a->mutex);
+	int late = 0;
+	while (a->n_ended < a->n_hand && late == 0)
+		late = pthread_cond_clockwait(&a->ended, &a->mutex, CLOCK_MONOTONIC, &until);
+	bool all = a->n_ended == a->n_hand;
+	(void)pthread_mutex_unlock(&a->mutex);
+	if (!all)
+		_exit(err == DF_OK ? 0 : 1);
 	for (uint32_t i = 0; i < a->n_hand; i++) {
+		(void)pthread_join(a->hand[i].thread, NULL);
 		df_job_destroy(&a->hand[i].job);
 		df_arena_release(&a->hand[i].arena);
 	}
