@@ -6,7 +6,7 @@ import unittest
 
 from flume import Case, jsonl
 
-STAGES = "strip lower normalize clean count sample chunk tokenise embed exec".split()
+STAGES = "strip lower normalize clean count sample chunk tokenise embed llm request exec".split()
 
 
 class Language(Case):

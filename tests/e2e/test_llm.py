@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stages that ask models, as whole runs: with the fake provider, and with a server of request bodies. Nothing leaves the machine."""
+import http.server
+import json
+import threading
+import unittest
+
+from flume import Case
+
+SCHEMA = {"type": "object", "required": ["n", "kind"], "additionalProperties": False,
+          "properties": {"n": {"type": "integer", "minimum": 1}, "kind": {"enum": ["a", "b"]}}}
+
+
+class Models(Case):
+    def setUp(self):
+        super().setUp()
+        self.home = {"HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config"),
+                     "XDG_CACHE_HOME": str(self.dir / "cache"), "XDG_STATE_HOME": str(self.dir / "state"), "OPENAI_API_KEY": "sk-planted"}
+        (self.dir / "config" / "docflume").mkdir(parents=True)
+        self.write("d.jsonl", "".join(json.dumps({"id": str(i), "text": f"text {i}", "meta": {"n": i}}) + "\n" for i in range(20)))
+
+    def ask(self, *args, code=0):
+        result = self.flume("run", "-j", "2", *args, env=self.home)
+        self.assertEqual(result.code, code, result.err)
+        return result
+
+
+class Llm(Models):
+    def test_a_prompt_comes_from_a_file_and_its_places_are_filled(self):
+        self.write("p.txt", "Say \"{{text}}\" | {{meta.n}}\n")
+        rows = self.ask("llm model=fake/echo prompt=@p.txt", "d.jsonl").rows()
+        self.assertEqual({row["id"]: row["answer"] for row in rows}, {str(i): f'Say "text {i}" | {i}' for i in range(20)})
+
+    def test_every_answer_fits_the_schema(self):
+        self.write("s.json", json.dumps(SCHEMA))
+        rows = self.ask("llm model=fake/any prompt='{{text}}' schema=@s.json output=data", "d.jsonl").rows()
+        self.assertEqual(len(rows), 20)
+        for row in rows:
+            self.assertEqual(set(row["data"]), {"n", "kind"})
+            self.assertGreaterEqual(row["data"]["n"], 1)
+
+    def test_answers_that_are_no_json_are_rejected_and_never_written(self):
+        self.write("s.json", json.dumps(SCHEMA))
+        result = self.ask("llm model=fake/any?bad_json=1 prompt='{{text}}' schema=@s.json attempts=1", "d.jsonl", "-o", "out", code=3)
+        self.assertIn("20 rejected (llm:", result.err)
+        self.assertEqual("".join(p.read_text() for p in (self.dir / "out").glob("part-*.jsonl")), "")
+
+    def test_a_preset_is_its_options_and_written_options_win(self):
+        (self.dir / "config" / "docflume" / "presets.yaml").write_text("mine: {temperature: 0.25, max_tokens: 33}\n")
+        plan = self.ask("--dry-run", "llm model=fake/any prompt=x preset=mine max_tokens=5", "d.jsonl").out.splitlines()[0]
+        self.assertEqual(plan, "pipeline: llm model=fake/any prompt=x max_tokens=5 temperature=0.25")
+        self.assertIn("no preset 'nope'; there are analyst", self.ask("llm model=fake/any prompt=x preset=nope", "d.jsonl", code=2).err)
+
+    def test_a_missing_field_rejects_its_document_and_names_it(self):
+        self.write("e.jsonl", '{"id":"1","text":"x","title":"t"}\n{"id":"2","text":"y"}\n')
+        result = self.ask("llm model=fake/echo prompt='{{title}}'", "e.jsonl", "-o", "out", code=3)
+        self.assertIn("1 rejected (llm:not-found 1)", result.err)
+        rejects = "".join(p.read_text() for p in (self.dir / "out").glob("rejects*.jsonl"))
+        self.assertIn("field 'title' is missing", rejects)
+
+    def test_an_unknown_model_and_a_missing_file_are_told_before_the_run(self):
+        self.assertIn("no-such-model", self.ask("llm model=no-such-model prompt=x", "d.jsonl", code=2).err)
+        self.assertIn("nowhere.txt", self.ask("llm model=fake/any prompt=@nowhere.txt", "d.jsonl", code=1).err)
+
+
+class Embed(Models):
+    def test_a_fake_model_gives_every_text_its_own_vector(self):
+        rows = self.ask("embed model=fake/any?dim=8", "d.jsonl").rows()
+        self.assertEqual(len({tuple(row["embedding"]) for row in rows}), 20)
+        for row in rows:
+            self.assertAlmostEqual(sum(x * x for x in row["embedding"]), 1, places=4)
+        again = self.ask("embed model=fake/any?dim=8", "d.jsonl").rows()
+        self.assertEqual({r["id"]: r["embedding"] for r in rows}, {r["id"]: r["embedding"] for r in again})
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen = []
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        Handler.seen.append((self.path, self.headers["authorization"], body))
+        answer = json.dumps({"echo": body["input"], "usage": {"prompt_tokens": 2}}, indent=2).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *args):
+        pass
+
+
+class Request(Models):
+    def test_a_file_of_request_bodies_runs_as_it_is(self):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        Handler.seen.clear()
+        self.write("r.jsonl", "".join(json.dumps({"model": "m", "input": f"{i}\n", "metadata": {"row": i}}) + "\n" for i in range(50)))
+        rows = self.ask(f"request url=http://127.0.0.1:{server.server_port}/v1/embeddings", "r.jsonl").rows()
+        self.assertEqual({row["metadata"]["row"]: row["response"]["echo"] for row in rows}, {i: f"{i}\n" for i in range(50)})
+        self.assertEqual(sorted(body["input"] for _, _, body in Handler.seen), sorted(f"{i}\n" for i in range(50)))
+        for path, key, body in Handler.seen:
+            self.assertEqual((path, key, set(body)), ("/v1/embeddings", "Bearer sk-planted", {"model", "input"}))
+
+
+if __name__ == "__main__":
+    unittest.main()
