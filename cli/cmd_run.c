@@ -72,13 +72,16 @@ static int run_and_export(const struct df_run_options *o)
 {
 	struct df_fail fail = {.msg = ""};
 	struct df_trace_sent sent = {0};
+	pid_t guard = getpid();
 	int code = df_guard_run(o);
+	if (getpid() != guard) /* the coordinator, a child of the guard, comes by here too */
+		return code;
 	if (!o->otlp.n || o->trace != DF_TRACE_YES || code == DF_EXIT_USAGE)
 		return code;
 	if (df_trace_export(o->out.p, o->otlp.p, &sent, &fail) != DF_OK)
 		df_warn("the trace was not sent: %s; 'docflume trace --otlp URL DIR' sends it", fail.msg);
 	else
-		df_info("%llu spans sent to '%s'", (unsigned long long)sent.spans, o->otlp.p);
+		df_info("%llu spans sent to '%s'", (unsigned long long)sent.spans, sent.to);
 	return code;
 }
 

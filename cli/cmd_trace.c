@@ -68,8 +68,8 @@ static enum df_err print_summary(struct df_trace_tree *t, struct df_fail *fail)
 
 static enum df_err export(const char *path, const char *url, struct df_fail *fail) {
 	struct df_trace_sent sent; DF_TRY(df_trace_export(path, url, &sent, fail));
-	(void)fprintf(stderr, "docflume: %llu spans sent in %llu requests\n", (unsigned long long)sent.spans,
-		      (unsigned long long)sent.requests);
+	(void)fprintf(stderr, "docflume: %llu spans sent to '%s' in %llu requests\n", (unsigned long long)sent.spans,
+		      sent.to, (unsigned long long)sent.requests);
 	if (sent.rejected)(void) fprintf(stderr, "docflume: the receiver rejected %llu of them: %s\n",
 					 (unsigned long long)sent.rejected, sent.message);
 	return DF_OK;

@@ -84,7 +84,7 @@ def checked_spans(requests):
     return spans
 
 
-class Trace(Case):
+class Receivers(Case):
     def receiver(self, *script):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
         server.lock, server.seen, server.taken, server.script = threading.Lock(), [], [], list(script)
@@ -94,6 +94,8 @@ class Trace(Case):
         self.addCleanup(server.shutdown)
         return server, "http://127.0.0.1:%d" % server.server_port
 
+
+class Trace(Receivers):
     def trace_file(self, n=1300, tail=""):
         # documents: their parents are not in the file and must be made
         self.write("run/trace.jsonl", "\n".join(span(i) for i in range(n)) + "\n" + tail)
@@ -193,6 +195,75 @@ class Trace(Case):
             result = self.flume("trace", *args)
             self.assertEqual(result.code, code, (args, result.err))
             self.assertIn(words, result.err)
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """An OpenAI that answers every second request with 500, with secrets in headers and bodies."""
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.server.lock:
+            self.server.seen.append((dict(self.headers), body))
+            bad = len(self.server.seen) % 2 == 1
+        answer = {"error": {"message": "no, planted-error", "code": "planted-code"}} if bad else {
+            "id": "x", "object": "chat.completion", "model": "any", "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "planted-answer"}}],
+            "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}}
+        text = json.dumps(answer).encode()
+        self.send_response(500 if bad else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("X-Planted", "planted-header")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *args):
+        pass
+
+
+class Planted(Receivers):
+    def test_no_key_header_prompt_or_answer_is_in_any_form_of_a_trace(self):
+        api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
+        api.lock, api.seen = threading.Lock(), []
+        threading.Thread(target=api.serve_forever, daemon=True).start()
+        self.addCleanup(api.server_close)
+        self.addCleanup(api.shutdown)
+        receiver, url = self.receiver()
+        self.write("in.jsonl", "".join('{"id":"d%d","text":"planted-prompt %d"}\n' % (i, i) for i in range(6)))
+        env = {"OPENAI_API_KEY": PLANTED, "OPENAI_ORG_ID": "planted-org", "DOCFLUME_LIMITS": str(self.dir / "limits"),
+               "OTEL_EXPORTER_OTLP_HEADERS": "x-token=planted-token"}
+        stage = "llm model=openai/any base_url=http://127.0.0.1:%d/v1 prompt='planted-question {{text}}' system=planted-system"
+        result = self.flume("run", stage % api.server_port, "-j", 1, "-o", "out", "--cache", "cache", "--otlp",
+                            url.replace("//", "//me:planted-password@"), "-v", "in.jsonl", env=env)
+        self.assertEqual(result.code, 0, result.err)
+        told = {"stderr": result.err.encode(), "trace.jsonl": (self.dir / "out/trace.jsonl").read_bytes(),
+                "otlp": b"".join(body for _, _, body in receiver.seen)}
+        for form in (["--chrome", "-"], ["--summary"]):
+            told[form[0]] = self.flume("trace", "out", *form, env=env).out.encode()
+        # they were there to be found
+        self.assertTrue(any(PLANTED in str(headers) for headers, _ in api.seen))
+        self.assertTrue(any(b"planted-question" in body for _, body in api.seen))
+        self.assertIn(b"planted-answer", (self.dir / "out/part-00000.jsonl").read_bytes())
+        self.assertGreater(len(receiver.seen), 0)
+        for form, text in told.items():
+            # -v tells the user's own pipeline, in which the question stands
+            words = ["answer", "header", "org", "token", "password"] if form == "stderr" else [""]
+            for secret in [PLANTED] + ["planted-" + word for word in words]:
+                self.assertNotIn(secret.encode(), text, form)
+        # calls with their attempts, of which some failed
+        rows = [json.loads(line) for line in told["trace.jsonl"].splitlines()]
+        calls = [r for r in rows if r["kind"] == "call"]
+        self.assertEqual((len(calls), {r["class"] for r in calls}), (6, {"ok"}))
+        self.assertGreaterEqual({r["class"] for r in rows if r["kind"] == "attempt"}, {"ok", "retry"})
+        ids = {r["span"] for r in calls}
+        self.assertTrue(all(r["parent"] in ids for r in rows if r["kind"] == "attempt"))
+        spans = checked_spans(receiver.taken)
+        self.assertEqual(sum(a["docflume.kind"] == "call" for _, a in spans), 6)
+        # and the key is in no file of the run or the cache
+        for path in self.dir.rglob("*"):
+            if path.is_file():
+                self.assertNotIn(PLANTED.encode(), path.read_bytes(), path)
 
 
 if __name__ == "__main__":

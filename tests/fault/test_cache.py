@@ -7,12 +7,14 @@ import os
 import pathlib
 import sqlite3
 import subprocess
+import signal
 import sys
 import threading
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
-from flume import BIN, Case  # noqa: E402
+from flume import BIN, SLOW, Case, wait_until  # noqa: E402
 
 
 class Cache(Case):
@@ -133,6 +135,107 @@ class Cache(Case):
             t.join()
         self.assertEqual(codes, [0] * 20)
         self.assertEqual(self.stats()["entries"], 0)
+
+
+PIPELINE = "llm model='fake/any?delay=30ms' prompt='say {{text}}'"
+
+
+def spans(path):
+    """Whole lines of a trace; the last may be torn."""
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            pass
+
+
+def tree(pid):
+    """A process and all below it."""
+    pids = [pid]
+    for p in pids:
+        try:
+            children = pathlib.Path("/proc/%d/task/%d/children" % (p, p)).read_text().split()
+        except OSError:
+            children = []
+        pids += [int(c) for c in children]
+    return pids
+
+
+class Runs(Case):
+    def corpus(self, n):
+        self.write("in.jsonl", "".join(json.dumps({"id": "d%d" % i, "text": "number %d" % i}) + "\n" for i in range(n)))
+
+    def llm(self, out, pipeline=PIPELINE):
+        return ["run", pipeline, "-j", 2, "-o", out, "--cache", self.dir / "c", "in.jsonl"]
+
+    def attempts(self, out):
+        return {s["doc"]: s["start_ns"] + s["duration_ns"] for s in spans(self.dir / out / "trace.jsonl")
+                if s["kind"] == "attempt" and s["class"] == "ok"}
+
+    def test_a_second_run_pays_for_nothing(self):
+        self.corpus(300)
+        self.assertEqual(self.flume(*self.llm("one")).code, 0)
+        self.assertEqual(len(self.attempts("one")), 300)
+        result = self.flume(*self.llm("two"))
+        self.assertEqual(result.code, 0, result.err)
+        self.assertEqual(len(self.attempts("two")), 0)
+        rows = [sorted((self.dir / o / "part-00000.jsonl").read_text().splitlines()) for o in ("one", "two")]
+        self.assertEqual(rows[0], rows[1])
+        # another question is another answer
+        self.assertEqual(self.flume("run", PIPELINE.replace("say", "sing"), "-o", "three", "--cache", "c", "in.jsonl").code, 0)
+        self.assertEqual(len(self.attempts("three")), 300)
+
+    def test_kill_9_of_everything_pays_for_no_answer_twice_that_was_a_fifth_of_a_second_old(self):
+        # The cache writes within 50 ms; a machine that others use too gets four times as long.
+        # 2,000 answers a second: faster than any provider, and slow enough to be killed within.
+        self.corpus(20000)
+        slow = PIPELINE.replace("30ms", "30ms&seed=%d" % os.getpid()) + " rpm=120000"
+        sure = {}
+        for life in range(4):
+            out = "life%d" % life
+            child = self.start(*self.llm(out, slow), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env={"DOCFLUME_LIMITS": str(self.dir / "limits")})
+            trace = self.dir / out / "trace.jsonl"
+            wait_until(lambda: trace.exists() and trace.stat().st_size > 100000)
+            time.sleep(0.4 + 0.07 * life)
+            pids = tree(child.pid)
+            killed_ns = time.time_ns()
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)  # so that nobody starts another
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            child.wait()
+            now = self.attempts(out)
+            self.assertGreater(len(now), 20)
+            again = [doc for doc in now if doc in sure]
+            self.assertEqual(again, [], "paid for twice")
+            sure.update((doc, end) for doc, end in now.items() if end < killed_ns - 200 * 10**6 * SLOW)
+        self.assertGreater(len(sure), 50)
+        with sqlite3.connect(self.dir / "c" / "answers.db") as db:
+            self.assertEqual(db.execute("PRAGMA integrity_check").fetchone(), ("ok",))
+            self.assertGreaterEqual(db.execute("SELECT count(*) FROM answer").fetchone()[0], len(sure))
+        db.close()
+
+    def test_a_cache_that_cannot_be_used_costs_a_warning_and_no_document(self):
+        self.corpus(50)
+        (self.dir / "c").mkdir()
+        (self.dir / "c" / "lock").mkdir()  # what cannot be a file
+        result = self.flume(*self.llm("out"))
+        self.assertEqual(result.code, 0, result.err)
+        self.assertEqual(result.err.count("memory alone"), 1, result.err)
+
+    def test_a_damaged_cache_under_a_run_costs_money_and_no_document(self):
+        self.corpus(400)
+        self.assertEqual(self.flume(*self.llm("one")).code, 0)
+        path = self.dir / "c" / "answers.db"
+        data = bytearray(path.read_bytes())
+        for i in range(0, len(data), 5000):
+            data[i:i + 16] = os.urandom(len(data[i:i + 16]))
+        path.write_bytes(data)
+        result = self.flume(*self.llm("two"))
+        self.assertEqual(result.code, 0, result.err)
+        rows = [sorted((self.dir / o / "part-00000.jsonl").read_text().splitlines()) for o in ("one", "two")]
+        self.assertEqual(rows[0], rows[1])
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ static void wait_for_work(struct df_disk *d)
 	while (!d->head && !d->stop && !d->hurry && now() < totals_at)
 		wait_until(&d->wake, &d->lock, totals_at);
 	uint64_t end = now() + DF_CACHE_FLUSH_MS * DF_MS;
-	while (d->head && !d->stop && !d->hurry && d->queued_bytes < DF_CACHE_QUEUE_BYTES / 8 && now() < end)
+	while (d->head && !d->stop && !d->hurry && d->n_put - d->n_done < DF_CACHE_BATCH && now() < end)
 		wait_until(&d->wake, &d->lock, end);
 }
 
@@ -278,7 +278,7 @@ static bool may_write(const struct df_disk *d)
 static void *writer_main(void *self)
 {
 	struct df_disk *d = self;
-	bool stop = false, more = false;
+	bool stop = false, more = false, waiting = false;
 	size_t n = 0;
 	while (!stop) {
 		(void)pthread_mutex_lock(&d->lock);
@@ -294,8 +294,13 @@ static void *writer_main(void *self)
 		free_items(first);
 		(void)pthread_mutex_lock(&d->lock);
 		d->n_done += n;
+		waiting = d->head != NULL && !d->stop;
 		(void)pthread_cond_broadcast(&d->done);
 		(void)pthread_mutex_unlock(&d->lock);
+		if (waiting) {
+			struct timespec step_back = {0, DF_CACHE_YIELD_US * 1000L};
+			(void)nanosleep(&step_back, NULL);
+		}
 		more = n && may_write(d) && df_disk_keep_cap(d, n);
 		more = more || (!n && may_write(d) && d->removed && df_disk_keep_cap(d, 0));
 		bool due = stop || now() - d->told_at >= DF_CACHE_TOTALS_MS * DF_MS;

@@ -78,11 +78,13 @@ enum df_err df_db_number(struct sqlite3 *db, const char *sql, int64_t *ret, stru
 	return err;
 }
 
-/* SQLite's own waits grow to 100 ms; transactions here take one, so a short and uneven wait is fair to all. */
+/* SQLite's own waits grow to 100 ms; transactions here take two, and their writers step back for DF_CACHE_YIELD_US in between: who looks more often than that
+ * comes in. */
 static int wait_a_little(void *budget_ms, int n_before)
 {
-	struct timespec pause = {0, 300000 + (long)(df_rand_real.next(NULL) % 700000)};
-	if ((uintptr_t)n_before * 2 / 3 >= (uintptr_t)budget_ms)
+	uint64_t us = DF_CACHE_YIELD_US / 5 + df_rand_real.next(NULL) % (DF_CACHE_YIELD_US * 2 / 5);
+	struct timespec pause = {0, (long)us * 1000};
+	if ((uintptr_t)n_before * DF_CACHE_YIELD_US * 2 / 5 / 1000 >= (uintptr_t)budget_ms)
 		return 0;
 	(void)nanosleep(&pause, NULL);
 	return 1;

@@ -20,6 +20,7 @@ enum df_err df_trace_chrome(struct df_trace_tree *t, int fd, struct df_fail *fai
 enum df_err df_trace_otlp(struct df_trace_tree *t, size_t first, size_t n, struct df_buf *out) DF_MUST_CHECK;
 
 struct df_trace_sent {
+	char to[512]; /* the address without a user's name, password or query: fit for people */
 	uint64_t spans, requests, retries;
 	uint64_t rejected; /* by the receiver, which took the rest; its words: */
 	char message[256];

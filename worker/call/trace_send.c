@@ -287,6 +287,7 @@ enum df_err df_trace_export(const char *path, const char *url, struct df_trace_s
 		df_http_close(&s->http);
 		df_trace_release(&tree);
 	}
+	(void)snprintf(sent.to, sizeof(sent.to), "%.511s", s->shown);
 	if (err == DF_OK && ret_sent)
 		*ret_sent = sent;
 	df_arena_release(&s->arena);
