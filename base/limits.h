@@ -89,7 +89,7 @@
 /* --- schemas --- */
 #define DF_SCHEMA_BYTES (1U << 20)          /* text of a JSON schema */
 #define DF_SCHEMA_MEMORY_BYTES (256U << 20) /* of its compiled form */
-#define DF_SCHEMA_DEPTH 512                 /* schemas within schemas while one value is checked, references counted */
+#define DF_SCHEMA_DEPTH 320                 /* schemas within schemas while one value is checked, references counted */
 #define DF_SCHEMA_WORK 20000000U            /* steps of one check: about a second */
 #define DF_SCHEMA_PATTERN_BYTES 4096U
 #define DF_SCHEMA_MATCH_STEPS 100000U /* of one match of a pattern, and 64 for each byte of the text */
@@ -182,7 +182,8 @@
 
 /* --- the network --- */
 #define DF_HTTP_CONNECTIONS 4096 /* open at once; less where the limit of descriptors is less */
-#define DF_HTTP_SHARE 64 /* connections of one multi handle of libcurl, which looks at all of them for each request */
+#define DF_HTTP_SHARE 64   /* connections of one multi handle of libcurl, which looks at all of them for each request */
+#define DF_HTTP_STREAMS 32 /* requests of an HTTP/2 connection, before one more is opened for others */
 #define DF_HTTP_REQUESTS_MAX (1U << 20)   /* in flight or waiting for a connection */
 #define DF_HTTP_BODY_MAX (128U << 20)     /* of an answer, decoded */
 #define DF_HTTP_HEAD_BYTES (256U << 10)   /* of an answer: status line, headers, trailers */

@@ -56,6 +56,7 @@ static char body[MANY][16];
 static void start_all(size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
+		ask_release(&ask[i]);
 		ask_init(&ask[i], http, &server, "/");
 		(void)snprintf(body[i], sizeof(body[i]), "call %zu", i);
 		ask[i].request.method = "POST";

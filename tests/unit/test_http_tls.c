@@ -195,6 +195,109 @@ static void test_tls__many_at_once(void **state)
 	finish();
 }
 
+/* node has HTTP/2 in it: answers, after 100 ms, how many connections there were. */
+static const char h2_server[] =
+	"const fs=require('fs'),old=process.argv[4]==='1',o={key:fs.readFileSync(process.argv[2]),"
+	"cert:fs.readFileSync(process.argv[3]),settings:{maxConcurrentStreams:100}};let n=0;"
+	"const s=(old?require('https').createServer:require('http2').createSecureServer)(o,"
+	"(q,r)=>{let b=0;q.on('data',d=>b+=d.length);q.on('end',()=>setTimeout(()=>{r.writeHead(200);r.end(b+' '+n+' "
+	"'+q.httpVersion)},100))});"
+	"s.on('secureConnection',()=>n++);s.listen(+process.argv[1],'127.0.0.1');";
+
+static pid_t start_node(char *http1)
+{
+	static char port[16];
+	server_open(&port_of, nothing, NULL);
+	server_close(&port_of);
+	(void)snprintf(port, sizeof(port), "%d", port_of.port);
+	return run((char *[]){"node", "-e", (char *)h2_server, port, key, cert, http1, NULL});
+}
+
+static void stop_node(pid_t pid)
+{
+	(void)kill(pid, SIGKILL);
+	(void)waitpid(pid, NULL, 0);
+}
+
+#define BURST 150
+
+/* A hundred and fifty at once, of a size that takes several windows; returns connections that the server counted. */
+static long burst(const char *version)
+{
+	static struct ask many[BURST];
+	static char body[200000];
+	long n_conn = 0;
+	for (size_t i = 0; i < BURST; i++) {
+		many[i] = (struct ask){.n_done = 0};
+		ask_init(&many[i], http, NULL, "");
+		memcpy(many[i].url, ask.url, sizeof(ask.url));
+		many[i].request.method = "POST";
+		many[i].request.body = (struct df_str){body, i % 10 ? i : sizeof(body)};
+		many[i].request.timeout.total = 60000;
+		ask_start(&many[i]);
+	}
+	for (size_t i = 0; i < BURST; i++) {
+		char *end = NULL;
+		ask_wait(&many[i]);
+		if (many[i].err != DF_OK || many[i].status != 200)
+			fail_msg("%zu: %s", i, many[i].message);
+		assert_int_equal(strtoul(many[i].body, &end, 10), many[i].request.body.n);
+		long n = strtol(end, &end, 10);
+		n_conn = n > n_conn ? n : n_conn;
+		assert_string_equal(end + 1, version);
+		assert_false(many[i].close_ended);
+		ask_release(&many[i]);
+	}
+	return n_conn;
+}
+
+static void wait_for_node(pid_t pid)
+{
+	const struct df_http_config config = {.ca_file = cert};
+	int status;
+	for (int i = 0; i < 400; i++) {
+		if (waitpid(pid, &status, WNOHANG) == pid) {
+			print_message("SKIP: node is not here, or has no HTTP/2\n");
+			skip();
+		}
+		open_http(&config);
+		ask_run(&ask);
+		if (ask.err == DF_OK)
+			return; /* stays open: its host is known */
+		finish();
+		nap(50);
+	}
+	fail_msg("node does not listen: %s", ask.message);
+}
+
+static void fresh_burst(char *http1, const char *version, long least, long most)
+{
+	const struct df_http_config config = {.ca_file = cert};
+	pid_t pid = start_node(http1);
+	if (pid <= 0)
+		skip();
+	wait_for_node(pid);
+	finish();
+	open_http(&config); /* knows nothing of the host again */
+	long first = burst(version), second = burst(version);
+	finish();
+	stop_node(pid);
+	if (first < least || first > most || second > first + most / 4)
+		fail_msg("HTTP/%s: %ld connections, then %ld", version, first, second);
+}
+
+static void test_tls__a_burst_to_an_http2_server_shares_connections(void **state)
+{
+	(void)state;
+	fresh_burst("0", "2.0", 2, 6); /* one was of the wait for it */
+}
+
+static void test_tls__a_burst_to_an_http1_server_opens_its_connections_at_once(void **state)
+{
+	(void)state;
+	fresh_burst("1", "1.1", 100, BURST + 5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -203,6 +306,8 @@ int main(void)
 		cmocka_unit_test(test_tls__a_given_ca_file_comes_first),
 		cmocka_unit_test(test_tls__refuses_the_certificate_of_another_host),
 		cmocka_unit_test(test_tls__many_at_once),
+		cmocka_unit_test(test_tls__a_burst_to_an_http2_server_shares_connections),
+		cmocka_unit_test(test_tls__a_burst_to_an_http1_server_opens_its_connections_at_once),
 	};
 	pid_t found = run((char *[]){"openssl", "version", NULL});
 	int status = 1;

@@ -27,8 +27,9 @@ enum df_transfer_state {
 
 struct df_shard {
 	struct df_http *http;
-	CURLM *multi; /* NULL: not yet needed */
-	uint64_t at;  /* when libcurl wants to be called */
+	CURLM *multi;           /* NULL: not yet needed */
+	uint64_t at;            /* when libcurl wants to be called */
+	long n_flight, of_host; /* the front's: transfers in it; connections that one host may have */
 };
 
 struct df_transfer {

@@ -127,8 +127,10 @@ static void wipe(struct df_transfer *t)
 
 static void leave_multi(struct df_transfer *t)
 {
-	if (t->in_multi)
+	if (t->in_multi) {
 		(void)curl_multi_remove_handle(t->shard->multi, t->easy);
+		t->shard->n_flight--;
+	}
 	t->in_multi = false;
 }
 
@@ -168,18 +170,29 @@ static struct df_shard *shard_for(const struct df_transfer *t)
 	return &h->shard[front ? h->n_shard : (t->id & INDEX_MASK) / DF_HTTP_SHARE % h->n_shard];
 }
 
+/* When an HTTP/2 connection has all the requests that it may have, libcurl opens one more for each further request, however many come at once: so
+ * a host may have only as many as are needed if each takes DF_HTTP_STREAMS. */
+static CURLMcode enter_multi(struct df_transfer *t)
+{
+	struct df_shard *s = t->shard;
+	long of_host = ++s->n_flight / DF_HTTP_STREAMS + 1;
+	t->in_multi = true;
+	if (s == &t->http->shard[t->http->n_shard] && of_host > s->of_host) {
+		s->of_host = of_host;
+		(void)curl_multi_setopt(s->multi, CURLMOPT_MAX_HOST_CONNECTIONS, of_host);
+	}
+	return curl_multi_add_handle(s->multi, t->easy);
+}
+
 static void start(struct df_transfer *t)
 {
 	t->state = DF_TRANSFER_RUNS;
 	t->shard = shard_for(t);
 	CURLcode code = df_http_shard_open(t->shard) == DF_OK ? df_easy_prepare(t) : CURLE_OUT_OF_MEMORY;
-	if (code == CURLE_OK && curl_multi_add_handle(t->shard->multi, t->easy) != CURLM_OK)
+	if (code == CURLE_OK && enter_multi(t) != CURLM_OK)
 		code = CURLE_OUT_OF_MEMORY;
-	if (code != CURLE_OK) {
+	if (code != CURLE_OK)
 		df_transfer_end(t, DF_ERR_NOMEM, code);
-		return;
-	}
-	t->in_multi = true;
 }
 
 void df_transfer_begin(struct df_transfer *t)
