@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,6 +164,48 @@ static void test_schema__references_may_run_in_circles(void **state)
 			       "$defs/a\"}}}",
 			       DF_STR("1")),
 			 DF_ERR_LIMIT);
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STACK_TIMES 8 /* frames are larger */
+#else
+#define STACK_TIMES 1
+#endif
+
+static void *walk_deep(void *arg)
+{
+	static const char *const schema[] = {
+		"{\"$ref\":\"#\"}",
+		"{\"allOf\":[{\"anyOf\":[{\"oneOf\":[{\"if\":true,\"then\":{\"$ref\":\"#\"}}]}]}],"
+		"\"unevaluatedProperties\":false}",
+		"{\"propertyNames\":true,\"additionalProperties\":{\"$ref\":\"#\"},\"not\":{\"not\":{\"$ref\":\"#\"}}}",
+	};
+	struct df_arena own;
+	for (size_t i = 0; i < sizeof(schema) / sizeof(schema[0]); i++) {
+		struct df_schema *s = NULL;
+		df_arena_init(&own, 64 << 20, 0);
+		if (df_schema_compile(df_str_from(schema[i]), &s, NULL) != DF_OK ||
+		    df_schema_check(s, DF_STR("{\"a\":{\"b\":{\"c\":1}}}"), &own, NULL) != DF_ERR_LIMIT)
+			*(bool *)arg = false;
+		df_schema_free(&s);
+		df_arena_release(&own);
+	}
+	return NULL;
+}
+
+/* Half of what a worker's threads have: the deepest walk ends by its count. */
+static void test_schema__the_deepest_walk_fits_a_small_stack(void **state)
+{
+	(void)state;
+	pthread_attr_t attr;
+	pthread_t thread;
+	bool ok = true;
+	assert_int_equal(pthread_attr_init(&attr), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attr, (size_t)STACK_TIMES * DF_NETWORK_STACK_BYTES / 2), 0);
+	assert_int_equal(pthread_create(&thread, &attr, walk_deep, &ok), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	(void)pthread_attr_destroy(&attr);
+	assert_true(ok);
 }
 
 /* Each level asks for the next twice: 2^40 checks if nothing counted them. */
@@ -370,6 +413,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_schema__of_keywords_that_are_there_twice_the_last_counts, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_schema__references_may_run_in_circles, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_schema__the_deepest_walk_fits_a_small_stack, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_schema__work_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_schema__patterns_that_explode_end_as_a_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_schema__a_hundred_thousand_items_are_compared_by_hash, setup,

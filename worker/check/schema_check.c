@@ -11,6 +11,9 @@
 
 #include "worker/check/schema_run.h"
 
+#define LEAF                                                                                                           \
+	__attribute__((noinline)) /* its words lie not in the frames of the walk, which is 320 deep on small stacks */
+
 struct seen { /* children that some schema has looked at */
 	unsigned char *is;
 	size_t n;
@@ -51,8 +54,8 @@ static bool in_range(const struct df_node_range *range, uint64_t n)
 	return n >= range->min && n <= range->max;
 }
 
-static bool wrong_count(struct df_check_run *r, const struct visit *t, const struct df_node_range *range, uint64_t n,
-			const char *what)
+static LEAF bool wrong_count(struct df_check_run *r, const struct visit *t, const struct df_node_range *range,
+			     uint64_t n, const char *what)
 {
 	bool few = n < range->min;
 	return df_check_say(r, t->at, "%llu %s; %s %llu %s required", (unsigned long long)n, what,
@@ -68,7 +71,7 @@ static bool matches(struct df_check_run *r, const struct df_pattern *p, struct d
 	return err == DF_OK && found;
 }
 
-static bool strings(struct df_check_run *r, const struct visit *t)
+static LEAF bool strings(struct df_check_run *r, const struct visit *t)
 {
 	const struct df_node *n = t->node;
 	char z[DF_CHECK_SHORT], y[DF_CHECK_SHORT];
@@ -89,8 +92,8 @@ static bool strings(struct df_check_run *r, const struct visit *t)
 	return ok;
 }
 
-static bool bound(struct df_check_run *r, const struct visit *t, const struct df_json *limit, int sign, bool equal,
-		  const char *words)
+static LEAF bool bound(struct df_check_run *r, const struct visit *t, const struct df_json *limit, int sign, bool equal,
+		       const char *words)
 {
 	char z[DF_CHECK_SHORT], y[DF_CHECK_SHORT];
 	if (!limit)
@@ -102,7 +105,7 @@ static bool bound(struct df_check_run *r, const struct visit *t, const struct df
 	return df_check_say(r, t->at, "%s is %s %s", df_check_short(t->v, z), words, df_check_short(limit, y));
 }
 
-static bool numbers(struct df_check_run *r, const struct visit *t)
+static LEAF bool numbers(struct df_check_run *r, const struct visit *t)
 {
 	const struct df_node *n = t->node;
 	char z[DF_CHECK_SHORT], y[DF_CHECK_SHORT];
@@ -123,7 +126,7 @@ static bool numbers(struct df_check_run *r, const struct visit *t)
 
 /* --- any value --- */
 
-static bool type_ok(struct df_check_run *r, const struct visit *t)
+static LEAF bool type_ok(struct df_check_run *r, const struct visit *t)
 {
 	char z[DF_CHECK_SHORT], y[DF_CHECK_SHORT];
 	uint32_t types = t->node->types;
@@ -137,7 +140,7 @@ static bool type_ok(struct df_check_run *r, const struct visit *t)
 	return df_check_say(r, t->at, "%s is not of type %s", df_check_short(t->v, z), df_check_types(types, y));
 }
 
-static bool values(struct df_check_run *r, const struct visit *t)
+static LEAF bool values(struct df_check_run *r, const struct visit *t)
 {
 	const struct df_node *n = t->node;
 	char z[DF_CHECK_SHORT], list[300];
@@ -236,7 +239,8 @@ static bool has(struct df_check_run *r, const struct df_json *object, struct df_
 	return false;
 }
 
-static bool required(struct df_check_run *r, const struct visit *t, const struct df_json *names, struct df_str because)
+static LEAF bool required(struct df_check_run *r, const struct visit *t, const struct df_json *names,
+			  struct df_str because)
 {
 	char z[DF_CHECK_SHORT], y[DF_CHECK_SHORT];
 	bool ok = true;
@@ -253,12 +257,23 @@ static bool required(struct df_check_run *r, const struct visit *t, const struct
 	return ok;
 }
 
+static LEAF bool not_allowed(struct df_check_run *r, const struct visit *t, struct df_str key)
+{
+	char z[DF_CHECK_SHORT];
+	return df_check_say(r, t->at, "the property %s is not allowed; leave it out", df_check_short_key(key, z));
+}
+
+static LEAF bool wrong_name(struct df_check_run *r, const struct visit *t, struct df_str key)
+{
+	char z[DF_CHECK_SHORT];
+	return df_check_say(r, t->at, "a property may not be called %s", df_check_short_key(key, z));
+}
+
 /* The schemas that a member's name leads to. */
 static bool property(struct df_check_run *r, const struct visit *t, const struct df_json *m, size_t no)
 {
 	const struct df_node *n = t->node;
 	struct df_check_place at = {t->at, m->key, 0, t->at->depth + 1};
-	char z[DF_CHECK_SHORT];
 	const struct df_node_member *own = find(&n->properties, m->key);
 	bool named = own, ok = true;
 	at.key.p = at.key.p ? at.key.p : "";
@@ -270,8 +285,7 @@ static bool property(struct df_check_run *r, const struct visit *t, const struct
 			ok = check(r, n->patterns.item[i].node, m, &at, t->scope, NULL) && ok;
 		}
 	if (!named && n->additional && n->additional->is_bool && !n->additional->allows)
-		ok = df_check_say(r, t->at, "the property %s is not allowed; leave it out",
-				  df_check_short_key(m->key, z));
+		ok = not_allowed(r, t, m->key);
 	else if (!named && n->additional)
 		ok = check(r, n->additional, m, &at, t->scope, NULL);
 	if (named || n->additional)
@@ -283,11 +297,10 @@ static bool property_name(struct df_check_run *r, const struct visit *t, struct 
 {
 	struct df_json name = {.type = DF_JSON_STRING, .string = key, .raw = key};
 	struct df_check_place at = {t->at, key, 0, t->at->depth + 1};
-	char z[DF_CHECK_SHORT];
 	at.key.p = at.key.p ? at.key.p : "";
 	if (check(r, t->node->names, &name, &at, t->scope, NULL))
 		return true;
-	return df_check_say(r, t->at, "a property may not be called %s", df_check_short_key(key, z));
+	return wrong_name(r, t, key);
 }
 
 static bool objects(struct df_check_run *r, const struct visit *t)
@@ -403,7 +416,6 @@ static bool unevaluated(struct df_check_run *r, const struct visit *t)
 {
 	bool object = t->v->type == DF_JSON_OBJECT;
 	const struct df_node *rule = object ? t->node->unevaluated : t->node->unevaluated_items;
-	char z[DF_CHECK_SHORT];
 	size_t no = 0;
 	bool ok = true;
 	if (!rule || (!object && t->v->type != DF_JSON_ARRAY))
@@ -414,8 +426,7 @@ static bool unevaluated(struct df_check_run *r, const struct visit *t)
 		struct df_check_place at = {t->at, m->key, no, t->at->depth + 1};
 		mark(t, no);
 		if (object && rule->is_bool && !rule->allows)
-			ok = df_check_say(r, t->at, "the property %s is not allowed; leave it out",
-					  df_check_short_key(m->key, z));
+			ok = not_allowed(r, t, m->key);
 		else
 			ok = check(r, rule, m, &at, t->scope, NULL) && ok;
 	}
