@@ -66,12 +66,15 @@ static enum df_err print_summary(struct df_trace_tree *t, struct df_fail *fail)
 	return err;
 }
 
-static enum df_err export(const char *path, const char *url, struct df_fail *fail) {
-	struct df_trace_sent sent; DF_TRY(df_trace_export(path, url, &sent, fail));
+static enum df_err send_spans(const char *path, const char *url, struct df_fail *fail)
+{
+	struct df_trace_sent sent;
+	DF_TRY(df_trace_export(path, url, &sent, fail));
 	(void)fprintf(stderr, "docflume: %llu spans sent to '%s' in %llu requests\n", (unsigned long long)sent.spans,
 		      sent.to, (unsigned long long)sent.requests);
-	if (sent.rejected)(void) fprintf(stderr, "docflume: the receiver rejected %llu of them: %s\n",
-					 (unsigned long long)sent.rejected, sent.message);
+	if (sent.rejected)
+		(void)fprintf(stderr, "docflume: the receiver rejected %llu of them: %s\n",
+			      (unsigned long long)sent.rejected, sent.message);
 	return DF_OK;
 }
 
@@ -87,7 +90,7 @@ static enum df_err trace(const char *path, const struct trace_options *o, struct
 		err = print_summary(&tree, fail);
 	df_trace_release(&tree);
 	if (err == DF_OK && otlp)
-		err = export(path, o->otlp.p, fail);
+		err = send_spans(path, o->otlp.p, fail);
 	return err;
 }
 
