@@ -174,12 +174,12 @@ static void test_schema__references_may_run_in_circles(void **state)
 
 static void *walk_deep(void *arg)
 {
-	static const char *const schema[] = {
-		"{\"$ref\":\"#\"}",
+	static const char in_place[] =
 		"{\"allOf\":[{\"anyOf\":[{\"oneOf\":[{\"if\":true,\"then\":{\"$ref\":\"#\"}}]}]}],"
-		"\"unevaluatedProperties\":false}",
-		"{\"propertyNames\":true,\"additionalProperties\":{\"$ref\":\"#\"},\"not\":{\"not\":{\"$ref\":\"#\"}}}",
-	};
+		"\"unevaluatedProperties\":false}";
+	static const char members[] = "{\"propertyNames\":true,\"additionalProperties\":{\"$ref\":\"#\"},"
+				      "\"not\":{\"not\":{\"$ref\":\"#\"}}}";
+	static const char *const schema[] = {"{\"$ref\":\"#\"}", in_place, members};
 	struct df_arena own;
 	for (size_t i = 0; i < sizeof(schema) / sizeof(schema[0]); i++) {
 		struct df_schema *s = NULL;
