@@ -13,7 +13,9 @@
  */
 #include <libfyaml.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/limits.h"
 #include "worker/provider/table.h"
@@ -217,6 +219,8 @@ static enum df_err begin(struct reader *r, struct fy_node *map, struct df_user_r
 	if (!provider.p && df_provider_find(id, &row->by, &own, NULL) != DF_OK)
 		return bad(r, map, "model '%.*s' does not tell its provider by its id; give it a 'provider'",
 			   (int)(id.n < 100 ? id.n : 100), id.p);
+	if (!row->by)
+		return df_fail(r->fail, DF_ERR_BUG, "a model without a provider");
 	struct df_str name = df_str_from(row->by->kin ? row->by->kin : row->by->name);
 	const struct df_model_info *known = df_table_find(name, own);
 	double price = row->by->free ? 0 : (double)NAN;

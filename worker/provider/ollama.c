@@ -17,7 +17,7 @@ static const char base[] = "http://localhost:11434";
 static struct df_str whole_url(struct df_str s, struct df_arena *arena)
 {
 	struct df_buf b;
-	struct df_str url = s;
+	struct df_str url;
 	if (s.n == 0 || !s.p || memmem(s.p, s.n, "://", 3))
 		return s;
 	df_buf_init(&b, 4096);

@@ -291,7 +291,7 @@ static bool numbers(struct df_vectors *v, size_t index, const struct df_json *va
 		return unbase64(v, value->string, ret) ||
 		       (v->answer->class == DF_CALL_OK &&
 			bad(v, index, "is a string, but not base64 of float32 numbers"));
-	if (value && value->type == DF_JSON_ARRAY && value->n && value->child->type == DF_JSON_ARRAY) {
+	if (value && value->type == DF_JSON_ARRAY && value->child && value->child->type == DF_JSON_ARRAY) {
 		(void)snprintf(what, sizeof(what),
 			       "is a list of %zu lists (one vector for each token? switch pooling on)", value->n);
 		return bad(v, index, what);
