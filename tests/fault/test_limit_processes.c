@@ -212,7 +212,9 @@ static void test_limits__eight_processes_use_a_rate_of_6000_and_never_pass_it(vo
 		      (unsigned long long)n, 100 * used, (unsigned long long)refusals(sent, n, 10, 100),
 		      (unsigned long long)refusals(sent, n, 2, 100));
 	assert_int_equal(refusals(sent, n, 10, 100), 0);
-	assert_true(used > 0.97); /* 0.995 at most; what a loaded machine wakes too late for is lost */
+	assert_true(
+		used >
+		0.95); /* 0.995 at most (the simulation holds it to 0.99); what a loaded machine wakes too late for is lost */
 	assert_int_equal(atomic_load(&board->errors), 0);
 	free(at);
 	free(sent);

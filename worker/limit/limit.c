@@ -408,10 +408,11 @@ static uint64_t moved(uint64_t t, bool back, uint64_t by)
 void df_limit_settle(struct df_limit *l, const struct df_reservation *r, uint64_t tokens_used)
 {
 	struct df_cell c;
-	uint64_t head, now = df_limit_now(l);
+	uint64_t head;
 	if (tokens_used == r->tokens)
 		return;
 	bool back = tokens_used < r->tokens;
+	uint64_t now = back ? 0 : df_limit_now(l);
 	uint64_t n = back ? r->tokens - tokens_used : tokens_used - r->tokens;
 	do {
 		if (df_cell_read(l, &c, &head) != DF_OK)
