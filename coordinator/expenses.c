@@ -71,9 +71,8 @@ struct df_costs df_expenses_look(const struct df_expenses *e, double done)
 
 const char *df_human_usd(double usd, char z[32])
 {
-	int digits = 2;
-	for (double least = 1; digits < 9 && usd > 0 && usd < least; least /= 10)
-		digits++;
+	int digits = usd > 0 && usd < 1 ? 2 - (int)floor(log10(usd)) : 2;
+	digits = digits > 9 ? 9 : digits;
 	(void)snprintf(z, 32, "$%.*f", digits, usd);
 	return z;
 }
