@@ -281,8 +281,7 @@ static void test_cassette__that_is_none_is_refused_with_its_line(void **unused)
 {
 	static const char *const bad[] = {
 		"{\"v\":1}\n", "\n{\"v\":1,\n",
-		"{\"v\":2,\"digest\":\"00000000000000000000000000000000\","
-		"\"provider\":\"openai\"}\n",
+		"{\"v\":2,\"digest\":\"00000000000000000000000000000000\",\"provider\":\"openai\"}\n",
 		"{\"v\":1,\"digest\":\"00000000000000000000000000000000\",\"provider\":\"fake\"}\n", "[]\n"};
 	void *state = NULL;
 	(void)unused;

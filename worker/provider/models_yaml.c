@@ -256,7 +256,6 @@ static enum df_err read_row(struct reader *r, struct fy_node *node)
 		DF_TRY(set(r, fy_node_pair_value(pair), f, value, &row->info));
 		kind_given = kind_given || f->form == KIND;
 	}
-	row->info.provider = df_str_from(row->by->name);
 	if (!kind_given && row->info.dim)
 		row->info.kind = DF_ASK_EMBED;
 	r->n_row++;
