@@ -35,6 +35,7 @@ struct df_route;  /* one model with all that is needed to ask it */
 struct df_cache;
 struct df_trace;
 struct df_compute_turn;
+struct df_call;
 
 struct df_retry_options {
 	uint64_t base_ms, cap_ms; /* 250, 8000 */
@@ -55,6 +56,10 @@ struct df_caller_config {
 	uint64_t (*random)(void *self);  /* 64 bits; NULL: the kernel's */
 	uint64_t (*boot_ns)(void *self); /* for tests; NULL: CLOCK_BOOTTIME */
 	void *self;
+	/* In place of the engine: fills a call's outcome on the thread that runs it; nothing is looked up, limited, paid, sent or traced then, and
+	 * df_caller_submit is not to be used (worker/batch). NULL: calls are made. */
+	void (*instead)(void *self, struct df_call *call);
+	void *instead_self;
 };
 
 enum df_err df_caller_create(const struct df_caller_config *config, struct df_caller **ret_caller,
@@ -78,6 +83,11 @@ enum df_err df_route_open(struct df_caller *c, const struct df_route_options *op
 void df_route_close(struct df_route **route); /* no call may be out on it; accepts NULL */
 const struct df_provider *df_route_provider(const struct df_route *r);
 const struct df_model_info *df_route_model(const struct df_route *r);
+const struct df_endpoint *df_route_endpoint(const struct df_route *r);
+struct df_str df_route_id(const struct df_route *r);   /* the model as the user wrote it */
+struct df_str df_route_name(const struct df_route *r); /* the model as the provider knows it: df_ask.model */
+/* The routes that are open, the last one first; NULL: there are not so many. */
+struct df_route *df_caller_route(struct df_caller *c, size_t i);
 
 /* One ask. Set the first part; zero the rest. It and its strings outlive on_done. */
 struct df_call {

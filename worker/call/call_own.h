@@ -156,6 +156,8 @@ struct df_flight {
 #define DF_SHARE_BUCKETS 4096U /* identical asks are looked for in so many lists */
 
 struct df_caller {
+	void (*instead)(void *self, struct df_call *call);
+	void *instead_self;
 	struct df_http *http;
 	const struct df_models *models;
 	struct df_cache *cache;

@@ -369,3 +369,28 @@ const struct df_model_info *df_route_model(const struct df_route *r)
 {
 	return &r->info;
 }
+
+const struct df_endpoint *df_route_endpoint(const struct df_route *r)
+{
+	return &r->to;
+}
+
+struct df_str df_route_id(const struct df_route *r)
+{
+	return df_str_from(r->id);
+}
+
+struct df_str df_route_name(const struct df_route *r)
+{
+	return r->model;
+}
+
+struct df_route *df_caller_route(struct df_caller *c, size_t i)
+{
+	(void)pthread_mutex_lock(&c->lock);
+	struct df_route *r = c->routes;
+	while (r && i--)
+		r = r->next;
+	(void)pthread_mutex_unlock(&c->lock);
+	return r;
+}

@@ -68,6 +68,33 @@ static size_t on_body(char *p, size_t size, size_t n, void *self)
 	return t->stopped == DF_OK ? n : 0;
 }
 
+static size_t on_send(char *p, size_t size, size_t n, void *self)
+{
+	struct df_transfer *t = self;
+	uint64_t left = t->body_size - t->body_at;
+	n *= size;
+	if (t->stopped != DF_OK || t->state == DF_TRANSFER_OVER)
+		return CURL_READFUNC_ABORT;
+	if (n > left)
+		n = (size_t)left;
+	size_t got = n ? t->read_body(t->self, t->body_at, p, n) : 0;
+	if (n && (!got || got > n)) {
+		t->stopped = DF_ERR_INTERRUPTED;
+		return CURL_READFUNC_ABORT;
+	}
+	t->body_at += got;
+	return got;
+}
+
+static int on_seek(void *self, curl_off_t at, int origin)
+{
+	struct df_transfer *t = self;
+	if (origin != SEEK_SET || at < 0 || (uint64_t)at > t->body_size)
+		return CURL_SEEKFUNC_FAIL;
+	t->body_at = (uint64_t)at;
+	return CURL_SEEKFUNC_OK;
+}
+
 /* The one way to learn what a connection speaks before it has answered: libcurl's own notes, which a host's first request asks for. */
 static int on_note(CURL *easy, curl_infotype type, char *p, size_t n, void *self)
 {
@@ -96,6 +123,10 @@ static CURLcode set_callbacks(struct df_transfer *t)
 	SET(CURLOPT_HEADERDATA, t);
 	SET(CURLOPT_WRITEFUNCTION, on_body);
 	SET(CURLOPT_WRITEDATA, t);
+	SET(CURLOPT_READFUNCTION, on_send);
+	SET(CURLOPT_READDATA, t);
+	SET(CURLOPT_SEEKFUNCTION, on_seek);
+	SET(CURLOPT_SEEKDATA, t);
 	SET(CURLOPT_DEBUGFUNCTION, on_note);
 	SET(CURLOPT_DEBUGDATA, t);
 	SET(CURLOPT_OPENSOCKETFUNCTION, df_http_socket);
@@ -158,9 +189,10 @@ static CURLcode set_method(struct df_transfer *t)
 	CURLcode code = CURLE_OK;
 	bool post = strcmp(t->method, "POST") == 0;
 	if (post || t->up.n) {
+		t->body_at = 0;
 		SET(CURLOPT_POST, 1L);
-		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->up.n);
-		SET(CURLOPT_POSTFIELDS, t->up.n ? t->up.p : "");
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(t->read_body ? t->body_size : t->up.n));
+		SET(CURLOPT_POSTFIELDS, t->read_body ? NULL : t->up.n ? t->up.p : "");
 		SET(CURLOPT_CUSTOMREQUEST, post ? NULL : t->method);
 	} else if (strcmp(t->method, "HEAD") == 0) {
 		SET(CURLOPT_CUSTOMREQUEST, NULL);

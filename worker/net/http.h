@@ -73,6 +73,10 @@ struct df_http_request {
 	const struct df_http_header *header;
 	size_t n_header;
 	struct df_str body; /* empty: none. Everything above is copied by df_http_send */
+	/* In place of `body`, for one that is too long for memory: puts bytes from `at` on to p, at most n, and says how many (0: it cannot be read, which
+	 * ends the request: INTERRUPTED). body_size of them in all. On the network thread; bytes may be asked for again. NULL: none. */
+	size_t (*read_body)(void *self, uint64_t at, char *p, size_t n);
+	uint64_t body_size;
 	struct df_http_timeouts timeout;
 	uint64_t body_max; /* bytes of an answer, after decoding; more is DF_ERR_LIMIT. 0: DF_HTTP_BODY_MAX */
 	/* Streamed: bytes as they come; false ends the request (INTERRUPTED). NULL: the whole body is kept for on_done. Called for status 2xx

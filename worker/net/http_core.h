@@ -51,6 +51,8 @@ struct df_transfer {
 	bool tls;
 	struct df_http_timeouts timeout;
 	uint64_t body_max;
+	size_t (*read_body)(void *self, uint64_t at, char *p, size_t n);
+	uint64_t body_size, body_at; /* of it; what is sent next */
 	bool (*on_data)(void *self, const char *p, size_t n);
 	void (*on_done)(void *self, const struct df_http_response *response);
 	void *self;
