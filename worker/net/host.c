@@ -27,7 +27,9 @@ struct df_str df_url_origin(const char *url)
 struct df_str df_url_host(const char *url)
 {
 	struct df_str o = df_url_origin(url);
-	size_t scheme = o.n && (o.p[4] == 's' || o.p[4] == 'S') ? 8 : 7;
+	if (!o.n)
+		return o;
+	size_t scheme = o.p[4] == 's' || o.p[4] == 'S' ? 8 : 7;
 	struct df_str host = {o.p + scheme, o.n - scheme};
 	const char *at = memrchr(host.p, '@', host.n);
 	if (at)
@@ -38,9 +40,9 @@ struct df_str df_url_host(const char *url)
 /* An address, or what libcurl takes as one. */
 static bool is_literal(struct df_str host)
 {
-	const char *colon = memchr(host.p, ':', host.n);
-	if (host.n && host.p[0] == '[')
+	if (!host.n || host.p[0] == '[')
 		return true;
+	const char *colon = memchr(host.p, ':', host.n);
 	if (colon)
 		host.n = (size_t)(colon - host.p);
 	for (size_t i = 0; i < host.n; i++) {

@@ -14,6 +14,7 @@
 #include <curl/curl.h>
 #include <pthread.h>
 
+#include "base/limits.h"
 #include "worker/net/http.h"
 #include "worker/net/loop.h"
 
