@@ -38,13 +38,33 @@ static void finish(void)
 		ask_release(&ask[i]);
 }
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t all_asked = PTHREAD_COND_INITIALIZER;
+
+static void set_step(unsigned step)
+{
+	(void)pthread_mutex_lock(&lock);
+	atomic_store(&server.step, step);
+	(void)pthread_cond_broadcast(&all_asked);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+static void wait_for_all(const struct server *s)
+{
+	(void)pthread_mutex_lock(&lock);
+	if (atomic_load(&s->n_asked) >= atomic_load(&s->step))
+		(void)pthread_cond_broadcast(&all_asked);
+	while (atomic_load(&s->n_asked) < atomic_load(&s->step))
+		(void)pthread_cond_wait(&all_asked, &lock);
+	(void)pthread_mutex_unlock(&lock);
+}
+
 /* Says what it was asked, when everybody has asked. */
 static void serve_echo_at_last(struct conn *c)
 {
 	char text[64];
 	while (conn_read(c)) {
-		for (int i = 0; i < 30000 && atomic_load(&c->server->n_asked) < atomic_load(&c->server->step); i++)
-			nap(1);
+		wait_for_all(c->server);
 		(void)snprintf(text, sizeof(text), "%.*s", (int)(c->body.n < 63 ? c->body.n : 63), c->body.p);
 		if (!conn_answer(c, 200, text))
 			return;
@@ -80,7 +100,7 @@ static void test_http__has_thousands_in_flight_and_mixes_none_up(void **state)
 {
 	(void)state;
 	begin(serve_echo_at_last, NULL, 0);
-	atomic_store(&server.step, MANY);
+	set_step(MANY);
 	start_all(MANY);
 	wait_all(MANY);
 	assert_int_equal(atomic_load(&server.n_conn), MANY);
@@ -117,12 +137,12 @@ static void test_http__cancels_half_of_them(void **state)
 {
 	(void)state;
 	begin(serve_echo_at_last, NULL, 0);
-	atomic_store(&server.step, MANY + 1);
+	set_step(MANY + 1);
 	start_all(MANY);
 	while (atomic_load(&server.n_asked) < MANY)
 		nap(5);
 	on_network(http, cancel_all, NULL);
-	atomic_store(&server.step, 0);
+	set_step(0);
 	for (size_t i = 0; i < MANY; i++) {
 		ask_wait(&ask[i]);
 		assert_int_equal(ask[i].err, i % 2 ? DF_OK : DF_ERR_INTERRUPTED);
