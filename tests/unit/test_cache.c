@@ -111,6 +111,10 @@ static void test_cache_key__an_input_of_a_batch_has_the_key_that_it_has_alone(vo
 	assert_false(
 		same(df_cache_key_embed(&batch, S("p"), S("u"), 0), df_cache_key_embed(&batch, S("p"), S("u"), 1)));
 	assert_false(same(df_cache_key_embed(&batch, S("p"), S("u"), 0), df_cache_key_embed(&wide, S("p"), S("u"), 0)));
+	struct df_ask question = batch; /* some providers embed questions differently */
+	question.query = true;
+	assert_false(
+		same(df_cache_key_embed(&batch, S("p"), S("u"), 0), df_cache_key_embed(&question, S("p"), S("u"), 0)));
 	const struct df_ask_turn turn = {DF_TURN_USER, S("alpha")};
 	struct df_ask ask = {.kind = DF_ASK_CHAT, .model = S("m"), .turn = &turn, .n_turn = 1};
 	assert_false(same(df_cache_key_embed(&batch, S("p"), S("u"), 0), df_cache_key_chat(&ask, S("p"), S("u"))));

@@ -31,6 +31,7 @@ enum tag {
 	TAG_TURNS,
 	TAG_ROLE,
 	TAG_TEXT,
+	TAG_QUERY,
 };
 
 #define KEY_VERSION 1
@@ -84,6 +85,8 @@ struct df_cache_key df_cache_key_embed(const struct df_ask *ask, struct df_str p
 	struct df_cache_key k = begin(ask, DF_ASK_EMBED, provider, base_url);
 	DF_ASSERT(i < ask->n_input);
 	add_u64(&k, TAG_DIMENSIONS, (uint64_t)ask->dimensions);
+	if (ask->query)
+		add_u64(&k, TAG_QUERY, 1);
 	add_str(&k, TAG_INPUT, ask->input[i]);
 	return k;
 }
