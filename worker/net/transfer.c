@@ -254,7 +254,8 @@ void df_transfer_end(struct df_transfer *t, enum df_err err, CURLcode code)
 
 void df_transfer_finished(struct df_transfer *t, CURLcode code)
 {
-	/* libcurl itself repeats what a dead connection swallowed, but not when it was found dead in the middle of sending. */
+	/* libcurl itself repeats what an old connection swallowed, also a body that a reset cut (that is an error in receiving); its source repeats no error in
+	 * sending once a transfer is under way. */
 	long fresh = 1;
 	if (code == CURLE_SEND_ERROR && t->n_head == 0 && !t->again &&
 	    curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh) == CURLE_OK && fresh == 0) {
