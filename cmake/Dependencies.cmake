@@ -19,9 +19,14 @@ df_package(icu icu-uc)
 df_package(xxhash libxxhash)
 df_package(fyaml libfyaml)
 df_package(nettle nettle)
-df_package(curl libcurl)
 df_package(sqlite3 sqlite3)
 df_package(pcre2 libpcre2-8)
+
+# libcurl: its header alone. worker/net loads the library when a pipeline calls out.
+pkg_check_modules(curl REQUIRED libcurl)
+add_library(df_curl INTERFACE)
+target_include_directories(df_curl SYSTEM INTERFACE ${curl_INCLUDE_DIRS})
+target_link_libraries(df_curl INTERFACE ${CMAKE_DL_LIBS})
 
 # OpenBLAS: the serial build where it is installed (docflume's parallelism is its processes), else whatever the system has.
 set(DF_BLAS_NAMES openblas)

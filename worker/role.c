@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "worker/model/modeldir.h"
 #include "worker/needs.h"
+#include "worker/net/http.h"
 #include "worker/network.h"
 #include "worker/stage.h"
 
@@ -70,6 +71,8 @@ static enum df_err prepare(const struct df_heritage *h, struct df_arena *arena, 
 	atomic_store(&calls_out, c->calls);
 	if (c->calls) /* one arena for the thread that computes, one for the network's: more would only keep memory apart */
 		(void)mallopt(M_ARENA_MAX, 2);
+	if (c->calls)
+		DF_TRY(df_http_load(fail));
 	(void)df_peak_rss_bytes(); /* opens what it reads later */
 	if (h->role == DF_ROLE_READER)
 		(void)setlocale(LC_CTYPE, "C.UTF-8"); /* or libarchive has no names but ASCII for members of a zip */

@@ -122,7 +122,7 @@ static void say(const struct df_transfer *t, enum df_err err, CURLcode code, con
 {
 	struct df_str host = df_url_host(t->url);
 	struct df_str where = {host.p, host.n < 100 ? host.n : 100};
-	const char *words = why ? why : t->error[0] ? t->error : curl_easy_strerror(code);
+	const char *words = why ? why : t->error[0] ? t->error : df_curl.easy_strerror(code);
 	to[0] = '\0';
 	if (err == DF_OK)
 		return;
@@ -154,10 +154,10 @@ static void measure(const struct df_transfer *t, struct df_http_response *r)
 	long sent = 0, fresh = 0;
 	if (!t->in_multi)
 		return; /* the handle may tell of the request before */
-	(void)curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &up);
-	(void)curl_easy_getinfo(t->easy, CURLINFO_SIZE_DOWNLOAD_T, &down);
-	(void)curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &sent);
-	(void)curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh);
+	(void)df_curl.easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &up);
+	(void)df_curl.easy_getinfo(t->easy, CURLINFO_SIZE_DOWNLOAD_T, &down);
+	(void)df_curl.easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &sent);
+	(void)df_curl.easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh);
 	r->bytes_up = (uint64_t)(up > sent ? up : sent);
 	r->bytes_down = (uint64_t)down + t->n_head;
 	r->reused = t->connected && fresh == 0;

@@ -113,7 +113,7 @@ static CURLcode set_callbacks(struct df_transfer *t)
 #define SET(option, value)                                                                                             \
 	do {                                                                                                           \
 		if (code == CURLE_OK)                                                                                  \
-			code = curl_easy_setopt(t->easy, option, value);                                               \
+			code = df_curl.easy_setopt(t->easy, option, value);                                            \
 	} while (0)
 	SET(CURLOPT_PRIVATE, t);
 	SET(CURLOPT_ERRORBUFFER, t->error);
@@ -169,7 +169,7 @@ enum df_err df_easy_open(struct df_transfer *t)
 {
 	df_buf_init(&t->head, DF_HTTP_HEAD_BYTES);
 	df_buf_init(&t->body, DF_HTTP_BODY_MAX);
-	t->easy = curl_easy_init();
+	t->easy = df_curl.easy_init();
 	if (!t->easy)
 		return DF_ERR_NOMEM;
 	CURLcode code = set_callbacks(t);
@@ -177,7 +177,7 @@ enum df_err df_easy_open(struct df_transfer *t)
 		code = set_manners(t);
 	if (code == CURLE_OK)
 		return DF_OK;
-	curl_easy_cleanup(t->easy);
+	df_curl.easy_cleanup(t->easy);
 	t->easy = NULL;
 	return code == CURLE_OUT_OF_MEMORY ? DF_ERR_NOMEM : DF_ERR_UNSUPPORTED;
 }

@@ -77,7 +77,7 @@ static void act(struct df_shard *s, curl_socket_t fd, int events)
 	struct df_http *h = s->http;
 	int n = 0;
 	h->in_curl = true;
-	CURLMcode code = curl_multi_socket_action(s->multi, fd, events, &n);
+	CURLMcode code = df_curl.multi_socket_action(s->multi, fd, events, &n);
 	h->in_curl = false;
 	if (code != CURLM_OK && h->broken == DF_OK)
 		h->broken = DF_ERR_NOMEM; /* the only way: memory, or epoll's table, is full */
@@ -88,10 +88,10 @@ static void take_finished(struct df_shard *s)
 {
 	const CURLMsg *m;
 	int left = 0;
-	while ((m = curl_multi_info_read(s->multi, &left))) {
+	while ((m = df_curl.multi_info_read(s->multi, &left))) {
 		struct df_transfer *t = NULL;
 		CURLcode code = m->data.result; /* `m` goes with the handle */
-		if (m->msg == CURLMSG_DONE && curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t) == CURLE_OK)
+		if (m->msg == CURLMSG_DONE && df_curl.easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t) == CURLE_OK)
 			df_transfer_finished(t, code);
 	}
 }
@@ -198,7 +198,7 @@ static const char *first_set(const char *a, const char *b)
 static enum df_err choose_ca(struct df_http *h, const struct df_http_config *config)
 {
 	const char *file = config->ca_file, *path = config->ca_path;
-	const curl_version_info_data *built = curl_version_info(CURLVERSION_NOW);
+	const curl_version_info_data *built = df_curl.version_info(CURLVERSION_NOW);
 	if (!file && !path) {
 		file = first_set(getenv("SSL_CERT_FILE"), getenv("CURL_CA_BUNDLE"));
 		path = getenv("SSL_CERT_DIR");
@@ -242,13 +242,13 @@ enum df_err df_http_shard_open(struct df_shard *s)
 	CURLMcode code = CURLM_OK;
 	if (s->multi)
 		return DF_OK;
-	CURLM *multi = s->multi = curl_multi_init();
+	CURLM *multi = s->multi = df_curl.multi_init();
 	if (!multi)
 		return DF_ERR_NOMEM;
 #define SET(option, value)                                                                                             \
 	do {                                                                                                           \
 		if (code == CURLM_OK)                                                                                  \
-			code = curl_multi_setopt(multi, option, value);                                                \
+			code = df_curl.multi_setopt(multi, option, value);                                             \
 	} while (0)
 	SET(CURLMOPT_SOCKETFUNCTION, on_watch);
 	SET(CURLMOPT_SOCKETDATA, s);
@@ -268,13 +268,13 @@ static enum df_err open_shards(struct df_http *h)
 		h->n_shard = UINT16_MAX - 1;
 	h->of_shard = h->max_connections / (long)h->n_shard;
 	h->shard = calloc(h->n_shard + 1, sizeof(*h->shard));
-	h->share = curl_share_init();
+	h->share = df_curl.share_init();
 	if (!h->shard || !h->share)
 		return DF_ERR_NOMEM;
 	for (size_t i = 0; i <= h->n_shard; i++)
 		h->shard[i] = (struct df_shard){.http = h, .at = DF_TIMER_NEVER};
-	if (curl_share_setopt(h->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK ||
-	    curl_share_setopt(h->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS) != CURLSHE_OK)
+	if (df_curl.share_setopt(h->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK ||
+	    df_curl.share_setopt(h->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS) != CURLSHE_OK)
 		return DF_ERR_NOMEM;
 	return DF_OK;
 }
@@ -284,17 +284,17 @@ static void destroy(struct df_http *h)
 	df_transfers_free(h);
 	for (size_t i = 0; h->shard && i <= h->n_shard; i++) {
 		if (h->shard[i].multi)
-			(void)curl_multi_cleanup(h->shard[i].multi);
+			(void)df_curl.multi_cleanup(h->shard[i].multi);
 	}
 	free(h->shard);
 	if (h->share)
-		(void)curl_share_cleanup(h->share);
+		(void)df_curl.share_cleanup(h->share);
 	df_hosts_free(h);
 	df_loop_release(&h->loop);
 	free(h->ca_file);
 	free(h->ca_path);
 	free(h);
-	curl_global_cleanup();
+	df_curl.global_cleanup();
 }
 
 static enum df_err open_all(struct df_http *h, const struct df_http_config *config, struct df_fail *fail)
@@ -313,11 +313,12 @@ static enum df_err open_all(struct df_http *h, const struct df_http_config *conf
 
 enum df_err df_http_open(const struct df_http_config *config, struct df_http **ret_http, struct df_fail *fail)
 {
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	DF_TRY(df_http_load(fail));
+	if (df_curl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		return df_fail(fail, DF_ERR_NOMEM, "cannot initialise libcurl");
 	struct df_http *h = calloc(1, sizeof(*h));
 	if (!h) {
-		curl_global_cleanup();
+		df_curl.global_cleanup();
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for the network thread");
 	}
 	h->loop.epoll_fd = h->loop.event_fd = -1;

@@ -87,6 +87,10 @@ struct df_http_request {
 	void *self;
 };
 
+/* Loads libcurl; df_http_open does it too, but in a process that gives up its rights to open files this comes before. Any thread, any number of times.
+ * DF_ERR_UNSUPPORTED: it is not on this machine. */
+enum df_err df_http_load(struct df_fail *fail) DF_MUST_CHECK;
+
 enum df_err df_http_open(const struct df_http_config *config, struct df_http **ret_http,
 			 struct df_fail *fail) DF_MUST_CHECK;
 /* Runs what was posted, cancels what is in flight (each on_done is called), drops timers, joins the thread. What is sent meanwhile is refused

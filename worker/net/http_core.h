@@ -11,11 +11,11 @@
 #ifndef DF_WORKER_NET_HTTP_CORE_H
 #define DF_WORKER_NET_HTTP_CORE_H
 
-#include <curl/curl.h>
 #include <pthread.h>
 
 #include "base/limits.h"
 #include "worker/net/http.h"
+#include "worker/net/libcurl.h"
 #include "worker/net/loop.h"
 
 enum df_transfer_state {

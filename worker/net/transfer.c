@@ -50,7 +50,8 @@ static void set_timer(struct df_transfer *t)
 static bool has_moved(struct df_transfer *t)
 {
 	curl_off_t down = 0;
-	if (!t->encoded || curl_easy_getinfo(t->easy, CURLINFO_SIZE_DOWNLOAD_T, &down) != CURLE_OK || down <= t->down)
+	if (!t->encoded || df_curl.easy_getinfo(t->easy, CURLINFO_SIZE_DOWNLOAD_T, &down) != CURLE_OK ||
+	    down <= t->down)
 		return false;
 	t->down = down;
 	t->last_byte = t->http->loop.now;
@@ -128,7 +129,7 @@ static void wipe(struct df_transfer *t)
 static void leave_multi(struct df_transfer *t)
 {
 	if (t->in_multi) {
-		(void)curl_multi_remove_handle(t->shard->multi, t->easy);
+		(void)df_curl.multi_remove_handle(t->shard->multi, t->easy);
 		t->shard->n_flight--;
 	}
 	t->in_multi = false;
@@ -150,7 +151,7 @@ void df_transfers_free(struct df_http *h)
 		struct df_transfer *t = h->transfer[i];
 		leave_multi(t);
 		wipe(t);
-		curl_easy_cleanup(t->easy);
+		df_curl.easy_cleanup(t->easy);
 		df_buf_release(&t->head);
 		df_buf_release(&t->body);
 		free(t);
@@ -179,9 +180,9 @@ static CURLMcode enter_multi(struct df_transfer *t)
 	t->in_multi = true;
 	if (s == &t->http->shard[t->http->n_shard] && of_host > s->of_host) {
 		s->of_host = of_host;
-		(void)curl_multi_setopt(s->multi, CURLMOPT_MAX_HOST_CONNECTIONS, of_host);
+		(void)df_curl.multi_setopt(s->multi, CURLMOPT_MAX_HOST_CONNECTIONS, of_host);
 	}
-	return curl_multi_add_handle(s->multi, t->easy);
+	return df_curl.multi_add_handle(s->multi, t->easy);
 }
 
 static void start(struct df_transfer *t)
@@ -258,7 +259,7 @@ void df_transfer_finished(struct df_transfer *t, CURLcode code)
 	 * sending once a transfer is under way. */
 	long fresh = 1;
 	if (code == CURLE_SEND_ERROR && t->n_head == 0 && !t->again &&
-	    curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh) == CURLE_OK && fresh == 0) {
+	    df_curl.easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh) == CURLE_OK && fresh == 0) {
 		t->again = true;
 		leave_multi(t);
 		start(t);
