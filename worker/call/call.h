@@ -10,7 +10,8 @@
  *               many while the host gives good answers to others meanwhile. A quota of retries for the whole worker, as the AWS SDKs have (500; a retry
  *               costs 5, after a time-out 10; an answer at first try gives 1 back, one at a later try what its retry cost): when it is empty
  *               the call waits for the cap and goes on; it never fails for that. 408, 409, 425: once.
- *   RATE        the shared clock is moved (df_limit_push) and the call waits for its new reservation; costs no attempt, up to 20 of them.
+ *   RATE        costs no attempt, up to 20 of them. A limit's word (a limit is known, the pause is of seconds, nothing is left, or most of the last 32
+ *               answers say the same) moves the shared clock (df_limit_push), and the call waits for its new reservation; else back-off of its own.
  *   QUOTA       this model is over for the run: fall-back, else the run ends (DF_ERR_QUOTA).
  *   BAD_INPUT   a batch is cut in two until the culprit stands alone; that input alone has an error.
  *   BAD_ANSWER  as RETRY.   AUTH, NOT_FOUND: fall-back, else an error of the run (DF_ERR_USAGE), not of a document.

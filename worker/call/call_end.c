@@ -29,12 +29,32 @@ static uint64_t real_tokens(const struct df_flight *f, const struct df_outcome *
 	return o->status >= 300 ? 0 : f->tokens;
 }
 
+/*
+ * Does this 429 speak of a limit that all calls share? It does when it says so (for seconds, or that nothing is left), when a limit is known, or when many
+ * of the last answers were the same. Else it is this call's own bad luck: an overloaded server refuses one in ten at random, and slowing all down for each
+ * of them would never end.
+ */
+static bool speaks_for_all(const struct df_route *r, const struct df_outcome *o)
+{
+	struct df_limit_view v = df_limit_look(r->limit);
+	const struct df_limit_news *news = o->news;
+	if (v.rpm || v.tpm || o->answer->retry_after_ms >= DF_RATE_PAUSE_MS)
+		return true;
+	if (news && (news->requests_left == 0 || news->tokens_left == 0 || news->retry_after_ms >= DF_RATE_PAUSE_MS))
+		return true;
+	return __builtin_popcount(r->refusals) >= DF_RATE_MANY;
+}
+
 static void settle_limit(struct df_flight *f, const struct df_outcome *o)
 {
 	struct df_limit *l = f->route->limit;
+	bool is_rate = o->answer && o->answer->class == DF_CALL_RATE;
+	if (o->answer && o->status)
+		f->route->refusals = f->route->refusals << 1 | is_rate;
+	f->piece->lone = is_rate && (!l || !speaks_for_all(f->route, o));
 	if (!l)
 		return;
-	if (o->answer && o->answer->class == DF_CALL_RATE)
+	if (is_rate && !f->piece->lone)
 		df_limit_push(l, f->has_reservation ? &f->reservation : NULL, o->news, o->answer->retry_after_ms);
 	else if (o->never_sent || !f->went_out)
 		df_limit_cancel(l, &f->reservation);
@@ -208,10 +228,10 @@ static void wait_and_retry(struct df_piece *p, const struct df_outcome *o)
 	back_off(p, df_backoff_ns(options, p->attempts, df_engine_random(c), floor_ms));
 }
 
-static void wait_for_rate(struct df_piece *p, const struct df_route *r, const struct df_outcome *o)
+static void wait_for_rate(struct df_piece *p, const struct df_outcome *o)
 {
 	/* The shared clock has moved, so the queue is all the waiting there is, unless the limits are not those that bind. */
-	if (r->limit && p->rates <= DF_RATE_CALM) {
+	if (!p->lone && p->rates <= DF_RATE_CALM) {
 		df_piece_queue(p);
 		return;
 	}
@@ -260,7 +280,7 @@ static void act(struct df_piece *p, struct df_route *r, const struct df_outcome 
 		wait_and_retry(p, o);
 		return;
 	case DF_NEXT_RESERVE:
-		wait_for_rate(p, r, o);
+		wait_for_rate(p, o);
 		return;
 	case DF_NEXT_CUT:
 		cut(p, message);

@@ -40,6 +40,7 @@ struct df_piece {
 	struct df_flight *flight, *hedge;
 	uint32_t route;                 /* of the call's */
 	uint32_t attempts, rates, cost; /* on this route; cost: what its last retry took from the quota */
+	bool lone;                      /* its last RATE answer was no limit's word */
 	bool once_used, tried;          /* tried: it was sent before, and goes first */
 	uint64_t first_ns;              /* when it was first sent on this route */
 	uint64_t tokens, since_ns;      /* in; since when it waits */
@@ -115,6 +116,7 @@ struct df_route {
 	size_t n_ready;
 	struct df_alarm alarm;
 	uint64_t cool_until_ns;
+	uint32_t refusals; /* of its last 32 answers those that were RATE, a bit each */
 	/* money that was refused: what the purse looked like, and when it last looked otherwise */
 	struct df_purse_view purse;
 	uint64_t purse_ns;
