@@ -273,8 +273,9 @@ static void ready_take(struct df_flight *f)
 {
 	struct df_route *r = f->route;
 	struct df_flight **at = &r->ready;
-	while (*at != f)
+	while (*at && *at != f)
 		at = &(*at)->next;
+	DF_ASSERT(*at);
 	*at = f->next;
 	if (!f->next)
 		r->ready_tail = at;
