@@ -226,6 +226,13 @@ const struct df_opt df_run_rows[] = {
 	 .min = 1048576,
 	 .max = 1125899906842624.0,
 	 .help = "What answers may take on disk; those that were used longest ago go first"},
+	{.name = "record",
+	 .type = DF_OPT_STRING,
+	 .offset = RUN(record),
+	 .value_name = "FILE",
+	 .max = 4096,
+	 .help = "Add each answer that a provider gives to this file (0600, without keys); model=recorded/FILE gives "
+		 "them again, at no cost"},
 	{.name = "stream",
 	 .type = DF_OPT_BOOL,
 	 .offset = RUN(stream),

@@ -39,6 +39,7 @@ enum df_err df_expenses_open(struct df_expenses *e, const struct df_run_options 
 	h->cached = !o->no_cache;
 	h->cache = o->cache;
 	h->cache_bytes = o->cache_size;
+	h->record = o->record;
 	h->grace_ns = o->grace_ns;
 	h->stream = o->stream;
 	return DF_OK;

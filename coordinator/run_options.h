@@ -77,8 +77,9 @@ struct df_run_options {
 	struct df_str otlp;  /* where spans go at the end; empty: nowhere */
 	struct df_str cache; /* folder of answers; empty: the usual one */
 	bool no_cache;
-	uint64_t cache_size; /* bytes on disk */
-	bool stream;         /* the text of one answer goes to stdout as it comes, and rows do not */
+	uint64_t cache_size;  /* bytes on disk */
+	struct df_str record; /* file that answers are recorded in; empty: none */
+	bool stream;          /* the text of one answer goes to stdout as it comes, and rows do not */
 
 	/* --- the end --- */
 	uint64_t grace_ns;         /* of a stop on request */

@@ -66,6 +66,7 @@ static void format(const struct df_heritage *h, struct df_buf *b)
 	add_number(b, "cached", h->cached);
 	add_string(b, "cache", h->cache);
 	add_number(b, "cache_bytes", h->cache_bytes);
+	add_string(b, "record", h->record);
 	add_number(b, "grace_ns", h->grace_ns);
 	add_number(b, "stream", h->stream);
 	(void)df_buf_addz(b, ",\"read_path\":[");
@@ -159,6 +160,7 @@ static void take(const struct df_json *o, struct df_heritage *h)
 		.cached = get_number(o, "cached") != 0,
 		.cache = df_json_get_str(o, "cache"),
 		.cache_bytes = get_number(o, "cache_bytes"),
+		.record = df_json_get_str(o, "record"),
 		.grace_ns = get_number(o, "grace_ns"),
 		.stream = get_number(o, "stream") != 0,
 	};

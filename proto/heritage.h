@@ -58,8 +58,9 @@ struct df_heritage {
 	bool cached;         /* answers are kept */
 	struct df_str cache; /* folder of answers; empty: the usual one */
 	uint64_t cache_bytes;
-	uint64_t grace_ns; /* what calls in flight may take when the run is asked to stop */
-	bool stream;       /* descriptor 1 is the run's stdout, for the text of one answer */
+	struct df_str record; /* file that answers are recorded in; empty: none */
+	uint64_t grace_ns;    /* what calls in flight may take when the run is asked to stop */
+	bool stream;          /* descriptor 1 is the run's stdout, for the text of one answer */
 };
 
 /* A memory file with the heritage in it; *ret_fd is close-on-exec. */

@@ -22,6 +22,7 @@
 #include "worker/call/call.h"
 #include "worker/call/trace.h"
 #include "worker/limit/limit.h"
+#include "worker/provider/cassette.h"
 #include "worker/limit/where.h"
 
 #define BEAT_FRESH_NS (10 * DF_SEC) /* older ones say that the network thread hangs */
@@ -105,6 +106,14 @@ static enum df_err write_paths(const struct df_heritage *h, struct df_arena *are
 	return DF_OK;
 }
 
+static struct df_cassette *cassette; /* of the process; it has one network */
+
+enum df_err df_network_load(const struct df_heritage *h, struct df_fail *fail)
+{
+	DF_TRY(df_http_load(fail));
+	return h->record.n ? df_cassette_open(h->record.p, &cassette, fail) : DF_OK;
+}
+
 enum df_err df_network_prepare(const struct df_heritage *h, const struct df_needs *needs, struct df_arena *arena,
 			       struct df_confine *c, struct df_fail *fail)
 {
@@ -151,6 +160,7 @@ static enum df_err open_all(const struct df_heritage *h, struct df_network *n, s
 		.cache = n->cache,
 		.purse = n->purse,
 		.trace = n->trace,
+		.cassette = cassette,
 	};
 	return df_caller_create(&config, &n->caller, fail);
 }
@@ -175,6 +185,8 @@ void df_network_close(struct df_network **network)
 	struct df_fail untraced;
 	if (!n)
 		return;
+	if (n->caller && df_caller_record_failed(n->caller, &untraced))
+		df_warn("not all answers are recorded: %s", untraced.msg);
 	df_caller_destroy(&n->caller);
 	df_http_close(&n->http);
 	if (n->trace && df_trace_failed(n->trace, &untraced))
@@ -183,6 +195,7 @@ void df_network_close(struct df_network **network)
 	df_purse_close(&n->purse);
 	df_cache_close(&n->cache);
 	df_models_close(&n->models);
+	df_cassette_close(&cassette);
 	free(n);
 	*network = NULL;
 }

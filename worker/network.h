@@ -17,6 +17,9 @@
 struct df_network;
 struct df_caller;
 
+/* While everything can still be opened: libcurl, and the file that answers are recorded in. */
+enum df_err df_network_load(const struct df_heritage *h, struct df_fail *fail) DF_MUST_CHECK;
+
 /* Fills c->read_path (those that it has are kept) and c->write_path. Strings from `arena`. */
 enum df_err df_network_prepare(const struct df_heritage *h, const struct df_needs *needs, struct df_arena *arena,
 			       struct df_confine *c, struct df_fail *fail) DF_MUST_CHECK;

@@ -72,7 +72,7 @@ static enum df_err prepare(const struct df_heritage *h, struct df_arena *arena, 
 	if (c->calls) /* one arena for the thread that computes, one for the network's: more would only keep memory apart */
 		(void)mallopt(M_ARENA_MAX, 2);
 	if (c->calls)
-		DF_TRY(df_http_load(fail));
+		DF_TRY(df_network_load(h, fail));
 	(void)df_peak_rss_bytes(); /* opens what it reads later */
 	if (h->role == DF_ROLE_READER)
 		(void)setlocale(LC_CTYPE, "C.UTF-8"); /* or libarchive has no names but ASCII for members of a zip */

@@ -113,5 +113,36 @@ class Calls(RunCase):
         shutil.rmtree(self.dir / "limits", ignore_errors=True)
 
 
+class Recorded(Calls):
+    def test_what_was_recorded_is_given_again_without_a_server_and_no_key_is_in_it(self):
+        server = self.server()
+        self.documents(40)
+        first = self.docflume(self.llm(server), "--record", "tape.jsonl", "--cache", "no", "-k", "in.jsonl")
+        server.stop()
+        tape = (self.dir / "tape.jsonl").read_bytes()
+        self.assertEqual(tape.count(b"\n"), 40)
+        self.assertNotIn(b"planted", tape)
+        self.assertEqual((self.dir / "tape.jsonl").stat().st_mode & 0o777, 0o600)
+        again = self.docflume("llm model=recorded/tape.jsonl prompt='{{id}} {{text}}' max_tokens=50", "--cache", "no", "-k", "in.jsonl")
+        self.assertEqual(again.out, first.out)
+
+    def test_a_stream_that_was_recorded_is_one_again(self):
+        server = self.server()
+        self.documents(1)
+        ask = "llm model=%s prompt='{{text}}' max_tokens=50"
+        first = self.docflume(ask % ("gpt-4o-mini base_url=" + server.url()), "--record", "tape.jsonl", "--cache", "no", "--stream", "in.jsonl")
+        server.stop()
+        again = self.docflume(ask % "recorded/tape.jsonl", "--cache", "no", "--stream", "in.jsonl")
+        self.assertEqual(again.out, first.out)
+        self.assertIn("document 0", first.out)
+
+    def test_an_ask_that_was_not_recorded_is_said(self):
+        self.write("tape.jsonl", b"")
+        self.documents(1)
+        result = self.flume("run", "llm model=recorded/tape.jsonl prompt=x", "in.jsonl", env=self.env)
+        self.assertNotEqual(result.code, 0)
+        self.assertIn("record it again", result.err)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

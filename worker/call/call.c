@@ -353,6 +353,7 @@ enum df_err df_caller_create(const struct df_caller_config *config, struct df_ca
 	c->cache = config->cache;
 	c->purse = config->purse;
 	c->trace = config->trace;
+	c->cassette = config->cassette;
 	c->limits_dir = config->limits_dir;
 	c->random = config->random;
 	c->boot_ns = config->boot_ns;
@@ -417,6 +418,12 @@ void df_caller_destroy(struct df_caller **caller)
 	(void)pthread_mutex_destroy(&c->lock);
 	free(c);
 	*caller = NULL;
+}
+
+bool df_caller_record_failed(const struct df_caller *c, struct df_fail *ret_fail)
+{
+	*ret_fail = c->record_fail;
+	return c->record_fail.code != DF_OK;
 }
 
 struct df_caller_stats df_caller_stats(const struct df_caller *c)

@@ -35,6 +35,7 @@ struct df_caller; /* the engine of one worker */
 struct df_route;  /* one model with all that is needed to ask it */
 struct df_cache;
 struct df_trace;
+struct df_cassette;
 struct df_compute_turn;
 struct df_call;
 
@@ -53,6 +54,7 @@ struct df_caller_config {
 	struct df_cache *cache;          /* NULL: none */
 	struct df_purse *purse;          /* NULL: money is not counted */
 	struct df_trace *trace;          /* NULL: none */
+	struct df_cassette *cassette;    /* answers are recorded in it; NULL: they are not */
 	const char *limits_dir;          /* NULL: the default */
 	uint64_t (*random)(void *self);  /* 64 bits; NULL: the kernel's */
 	uint64_t (*boot_ns)(void *self); /* for tests; NULL: CLOCK_BOOTTIME */
@@ -130,6 +132,9 @@ enum df_err df_caller_run(struct df_caller *c, struct df_call *call, size_t n,
 
 /* Nothing new is sent; calls that wait end with DF_ERR_INTERRUPTED, those in flight are cancelled after grace_ns. From any thread. */
 void df_caller_stop(struct df_caller *c, uint64_t grace_ns);
+
+/* true: an answer could not be recorded, nor were those after it; when no call is out. */
+bool df_caller_record_failed(const struct df_caller *c, struct df_fail *ret_fail);
 
 struct df_caller_stats {
 	uint64_t calls, requests, retries, rate_answers, cache_hits, failed, tokens_in, tokens_out;

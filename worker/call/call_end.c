@@ -272,7 +272,7 @@ static void act(struct df_piece *p, struct df_route *r, const struct df_outcome 
 	char message[sizeof(p->own->call->message)];
 	tell(p, r, o, message, sizeof(message));
 	if (c->ending == DF_ERR_INTERRUPTED && next != DF_NEXT_FAIL) {
-		df_piece_failed(p, c->ending, DF_CALL_RETRY, c->ending_message);
+		df_piece_failed(p, c->ending, df_class_of_end(c), c->ending_message);
 		return;
 	}
 	switch (next) {

@@ -27,6 +27,7 @@
 #include "worker/call/trace.h"
 #include "worker/limit/limit.h"
 #include "worker/net/sse.h"
+#include "worker/provider/cassette.h"
 
 #define DF_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
@@ -132,6 +133,7 @@ struct df_flight_stream {
 	struct df_sse sse;
 	struct df_buf line; /* DF_STREAM_LINES */
 	struct df_stream stream;
+	struct df_tape tape;     /* with a cassette */
 	struct df_answer answer; /* of an event that said failed */
 	struct df_str rest;      /* a fake stream's text that was not passed on yet */
 	uint32_t pieces_left;
@@ -165,6 +167,8 @@ struct df_caller {
 	struct df_cache *cache;
 	struct df_purse *purse;
 	struct df_trace *trace;
+	struct df_cassette *cassette;
+	struct df_fail record_fail; /* the first time that an answer could not be recorded */
 	const char *limits_dir;
 	uint64_t (*random)(void *self);
 	uint64_t (*boot_ns)(void *self);
@@ -277,5 +281,11 @@ void df_piece_failed(struct df_piece *p, enum df_err err, enum df_call_class cla
 void df_piece_done(struct df_piece *p);
 void df_own_failed(struct df_own *o, enum df_err err, const char *message); /* before it had a piece */
 void df_own_finish(struct df_own *o);                                       /* it has no piece any more */
+
+/* Of calls that end since the engine does. */
+static inline enum df_call_class df_class_of_end(const struct df_caller *c)
+{
+	return c->ending == DF_ERR_QUOTA ? DF_CALL_QUOTA : DF_CALL_RETRY;
+}
 
 #endif

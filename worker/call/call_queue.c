@@ -100,7 +100,7 @@ void df_piece_queue(struct df_piece *p)
 	struct df_caller *c = p->own->caller;
 	uint64_t now_ns = df_http_now(c->http);
 	if (c->ending) {
-		df_piece_failed(p, c->ending, DF_CALL_RETRY, c->ending_message);
+		df_piece_failed(p, c->ending, df_class_of_end(c), c->ending_message);
 		return;
 	}
 	uint32_t i = choose(call, p->route, now_ns);
@@ -159,7 +159,7 @@ static void no_money(struct df_caller *c, const struct df_purse_view *v, double 
 	char message[sizeof(c->ending_message)];
 	(void)snprintf(
 		message, sizeof(message),
-		"the budget of %.2f USD is used up: %.4f are spent, and the next call may cost %.4f; give a larger "
+		"the budget of %.6g USD is used up: %.6g are spent, and the next call may cost %.6g; give a larger "
 		"--budget to go on",
 		v->budget, v->spent, worst_usd);
 	df_engine_end(c, DF_ERR_QUOTA, message);
@@ -402,7 +402,7 @@ static void drain(struct df_route *r)
 	while ((p = first_of(r))) {
 		df_piece_unqueue(p);
 		if (r->caller->ending)
-			df_piece_failed(p, r->caller->ending, DF_CALL_RETRY, r->caller->ending_message);
+			df_piece_failed(p, r->caller->ending, df_class_of_end(r->caller), r->caller->ending_message);
 		else
 			df_piece_fallback(p, r->over, r->over_class, r->over_message);
 	}

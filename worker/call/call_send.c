@@ -24,6 +24,8 @@ static enum df_err on_event(void *self, struct df_str type, struct df_str data)
 	struct df_str text = {NULL, 0};
 	struct df_ask ask = df_piece_ask(f->piece, f->route);
 	df_arena_reset(&c->scratch);
+	if (c->cassette)
+		df_tape_add(&s->tape, type, data);
 	f->route->provider->event(&ask, type, data, &s->stream, &text, &c->scratch, &s->answer);
 	if (s->stream.failed)
 		return DF_ERR_END; /* no more events are wanted */
@@ -92,6 +94,7 @@ static void stream_free(struct df_flight *f)
 	df_sse_release(&f->stream->sse);
 	df_buf_release(&f->stream->line);
 	df_stream_release(&f->stream->stream);
+	df_tape_release(&f->stream->tape);
 	free(f->stream);
 	f->stream = NULL;
 }
@@ -110,6 +113,16 @@ static void read_stream(struct df_flight *f, const struct df_http_response *r, c
 		df_stream_answer(ask, &s->stream, &f->route->caller->scratch, a);
 }
 
+/* A recording that fails costs the recording, not the run. */
+static void record(struct df_flight *f, const struct df_http_response *r, const struct df_ask *ask)
+{
+	struct df_caller *c = f->route->caller;
+	const struct df_tape *tape = f->stream && r->status >= 200 && r->status < 300 ? &f->stream->tape : NULL;
+	if (c->cassette && c->record_fail.code == DF_OK)
+		c->record_fail.code =
+			df_cassette_put(c->cassette, f->route->provider, ask, &f->route->to, r, tape, &c->record_fail);
+}
+
 static void answered(void *self, const struct df_http_response *r)
 {
 	struct df_flight *f = self;
@@ -125,6 +138,7 @@ static void answered(void *self, const struct df_http_response *r)
 	struct df_outcome outcome = {.answer = &a, .http_err = r->err, .status = r->status, .news = &news};
 	bool whole = false;
 	df_arena_reset(&c->scratch);
+	record(f, r, &ask);
 	if (f->stream && r->status >= 200 && r->status < 300)
 		read_stream(f, r, &ask, &a, &whole);
 	if (whole)

@@ -148,11 +148,16 @@ static const char *const kept[] = {"content-type",
 
 static enum df_err add_headers(struct df_buf *line, const struct df_http_response *r, const struct df_endpoint *to)
 {
-	enum df_err err = df_buf_addz(line, ",\"headers\":{\"\":\"\"");
+	enum df_err err = df_buf_addz(line, ",\"headers\":{");
+	size_t first = line->n;
 	for (size_t i = 0; kept[i] && err == DF_OK && r->header; i++) {
 		struct df_str v = r->header(r, kept[i]);
 		if (v.p && df_str_utf8_prefix(v) == v.n)
 			err = add_string(line, kept[i], v, to);
+	}
+	if (err == DF_OK && line->n > first) { /* its comma */
+		memmove(line->p + first, line->p + first + 1, line->n - first - 1);
+		line->n--;
 	}
 	return err == DF_OK ? df_buf_addc(line, '}') : err;
 }
