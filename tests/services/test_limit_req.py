@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nginx's limit_req, the leaky bucket that really stands before APIs, between docflume and the server of tests/api.
+ctest: timeout 120"""
+
+import service
+from case import ServiceCase, up
+
+RATE, BURST = 5, 2
+BLOCK = """
+map $http_authorization $who { default $http_authorization; "" nobody; }
+limit_req_zone $who zone=requests:1m rate=%dr/s; limit_req_status 429;
+upstream api { server 127.0.0.1:%d; keepalive 64; }
+server {
+  listen 127.0.0.1:{port};
+  location = /healthz { return 200 "ok"; }
+  location / {
+    limit_req zone=requests burst=%d nodelay; error_page 429 = @slower;
+    proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Connection "";
+  }
+  location @slower {
+    internal; default_type application/json; %s
+    return 429 '{"error":{"message":"Rate limit reached","type":"requests","param":null,"code":"rate_limit_exceeded"}}';
+  }
+}"""
+IN_SECONDS = "add_header Retry-After 1 always;"
+EXACTLY = IN_SECONDS + " add_header retry-after-ms 250 always; add_header x-ratelimit-remaining-requests 0 always;"
+
+
+class LimitReq(ServiceCase):
+    def limited(self, headers):
+        self.server = self.api_server(delay=50)
+        nginx = up(lambda: service.Nginx(BLOCK % (RATE, self.server.port, BURST, headers)))
+        self.addCleanup(nginx.stop)
+        return nginx
+
+    def run_all(self, nginx, n, more=""):
+        """(the part of the rate that was used, answers 429)."""
+        self.docflume(f"llm model=gpt-4o-mini base_url={nginx.url('/v1')} prompt='{{{{id}}}} {{{{text}}}}' max_tokens=20 {more}", "-j", 2,
+                      "-o", "out", self.documents(n), timeout=100)
+        self.assert_all_once(n)
+        lines = [a for a in nginx.accesses() if a[-1] != "/healthz"]
+        passed = [float(a[0]) for a in lines if a[1] == "200"]
+        refused = len(lines) - len(passed)
+        self.assertEqual((len(passed), self.server.stats()["requests"]), (n, n))
+        # The bucket lets burst + 1 through at once and then one every 1 / RATE s.
+        used = max(n - 1 - (BURST if refused else 0), 1) / RATE / (passed[-1] - passed[0])
+        print(f"limit_req {RATE} r/s, burst {BURST}, {more or 'nothing given'}: {n} calls in {passed[-1] - passed[0]:.2f} s, "
+              f"{100 * used:.1f} % of the rate, {refused} answers 429", flush=True)
+        return used, refused
+
+    def test_a_limit_that_is_told_is_used_and_never_passed(self):
+        used, refused = self.run_all(self.limited(IN_SECONDS), 60, "rpm=300")
+        self.assertEqual(refused, 0)
+        self.assertGreaterEqual(used, 0.95)
+
+    def test_a_limit_that_nobody_told_is_found_and_nothing_is_lost(self):
+        used, refused = self.run_all(self.limited(EXACTLY), 100)
+        self.assertGreaterEqual(used, 0.95)
+        self.assertLessEqual(refused, 100 + 20)  # all that were out when the first one was refused, and some that searched
+
+    def test_a_server_that_always_says_a_second_slows_the_search_and_loses_nothing(self):
+        """Its second is kept each time, though the bucket has room in a fifth of it: each answer 429 costs four calls."""
+        used, refused = self.run_all(self.limited(IN_SECONDS), 50)
+        self.assertGreaterEqual(used, 0.5)
+        self.assertLessEqual(refused, 50 + 20)
+
+
+if __name__ == "__main__":
+    service.main()
