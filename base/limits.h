@@ -182,6 +182,14 @@
 #define DF_BREAKER_PAUSE_MAX_MS 30000
 #define DF_KEY_BYTES_MAX 4096
 
+/* --- batches --- */
+#define DF_BATCH_LINES_MAX 50000          /* of one file of requests, as providers allow */
+#define DF_BATCH_BYTES_MAX 200000000      /* the same: 200 MB, the smaller ones */
+#define DF_BATCH_FILES_MAX 10000          /* of one run */
+#define DF_BATCH_REQUESTS_MAX (16U << 20) /* different ones of one run: 48 bytes each in memory, twice that at worst */
+#define DF_BATCH_LINE_BYTES (256U << 20)  /* of an answer */
+#define DF_BATCH_ROUNDS_MAX 64            /* of one run: repairs, retries, what expired */
+
 /* --- the network --- */
 #define DF_HTTP_CONNECTIONS 4096 /* open at once; less where the limit of descriptors is less */
 #define DF_HTTP_SHARE 64   /* connections of one multi handle of libcurl, which looks at all of them for each request */

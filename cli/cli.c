@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "cli/batch_rows.h"
 #include "cli/run_rows.h"
 #include "cli/stages_rows.h"
 #include "cli/status_rows.h"
@@ -33,6 +34,22 @@ const struct df_command df_commands[] = {
 	 "command "
 	 "goes on.\n",
 	 df_cmd_run, df_run_rows, df_run_args, false},
+	{"batch", "PIPELINE -o DIR INPUT...", "run a pipeline whose calls are a provider's batches, at half the price",
+	 "Like 'run', but what stages ask a model goes through the provider's batch service: half the price, answers "
+	 "within a day. Files of at most 50,000 requests and 200 MB are uploaded, batches created of them, polled, and "
+	 "fetched; what expired or failed, and what a schema refused, is sent again in further rounds. Rows and "
+	 "rejects "
+	 "are those of 'run', in the order of the input, in DIR/part-00000.jsonl and DIR/rejects-00000.jsonl; "
+	 "DIR/batch.json tells how it stands. Answers are kept in the cache of 'run', and what is there is not sent.\n"
+	 "It may be stopped or killed at any moment: the same command goes on, and no batch is created twice.\n"
+	 "When PIPELINE is the name of a file, the files are request lines of your own "
+	 "({\"custom_id\",\"method\",\"url\",\"body\"}): they are sent as they are, and the provider's answer lines "
+	 "are "
+	 "the rows, in the order of the requests.\n"
+	 "Providers: openai, also at another base_url.\n"
+	 "Exit status: 0 all done; 1 fatal; 2 usage; 3 done with rejects; 4 it could pass --budget; 75 stopped, or the "
+	 "provider works (--no-wait): the same command goes on.\n",
+	 df_cmd_batch, df_batch_rows, df_batch_args, false},
 	{"verify", "DIR", "prove a run from what is in its directory",
 	 "Reads the run directory DIR, of a finished run or of one that was stopped, and changes nothing. Every file "
 	 "must be what the "

@@ -33,6 +33,7 @@ int df_cmd_stages(int argc, char **argv);
 int df_cmd_status(int argc, char **argv);
 int df_cmd_trace(int argc, char **argv);
 int df_cmd_cache(int argc, char **argv);
+int df_cmd_batch(int argc, char **argv);
 int df_cmd_help(int argc, char **argv);
 int df_cmd_version(int argc, char **argv);
 
