@@ -74,15 +74,18 @@ enum df_err df_buf_addc(struct df_buf *b, char c)
 enum df_err df_buf_addf(struct df_buf *b, const char *fmt, ...)
 {
 	va_list ap;
+	size_t room = b->err == DF_OK ? b->cap - b->n : 0;
 	va_start(ap, fmt);
-	int n = vsnprintf(NULL, 0, fmt, ap);
+	int n = vsnprintf(room ? b->p + b->n : NULL, room, fmt, ap);
 	va_end(ap);
 	if (n < 0)
 		return b->err = DF_ERR_BUG;
-	DF_TRY(df_buf_reserve(b, (size_t)n + 1));
-	va_start(ap, fmt);
-	(void)vsnprintf(b->p + b->n, (size_t)n + 1, fmt, ap);
-	va_end(ap);
+	if ((size_t)n >= room) { /* again, with room for it */
+		DF_TRY(df_buf_reserve(b, (size_t)n + 1));
+		va_start(ap, fmt);
+		(void)vsnprintf(b->p + b->n, (size_t)n + 1, fmt, ap);
+		va_end(ap);
+	}
 	b->n += (size_t)n;
 	return DF_OK;
 }
