@@ -164,12 +164,14 @@ static void add_child(const struct df_json *c, struct df_buf *b)
 
 static void add_costs(const struct df_json *costs, struct df_buf *b)
 {
-	char calls[32], z[32];
+	char calls[32], z[32], unpriced[80];
+	uint64_t n_call = df_json_get_u64(costs, "calls", 0);
 	if (!costs)
 		return;
 	double budget = real(costs, "usd_budget"), projected = real(costs, "usd_projected");
-	(void)df_buf_addf(b, "costs    %s calls for %s", count(df_json_get_u64(costs, "calls", 0), calls),
+	(void)df_buf_addf(b, "costs    %s calls for %s", count(n_call, calls),
 			  df_human_usd(real(costs, "usd_spent"), z));
+	(void)df_buf_addz(b, df_human_unpriced(df_json_get_u64(costs, "unpriced_calls", 0), n_call, unpriced));
 	(void)df_buf_addf(b, " and up to %s in flight", df_human_usd(real(costs, "usd_reserved"), z));
 	if (budget > 0)
 		(void)df_buf_addf(b, ", of %s", df_human_usd(budget, z));

@@ -27,6 +27,7 @@ struct df_costs {
 	double budget;    /* 0: none */
 	double projected; /* spent by the end, if the rest costs what the part that is done did; NAN: too early to say */
 	uint64_t calls;   /* that were paid, or would have been */
+	uint64_t unpriced; /* of them, those whose price nobody knows */
 };
 
 /* dir_fd: of the run directory; -1: none. Fills the heritage's fields for them. */
@@ -40,5 +41,7 @@ struct df_costs df_expenses_look(const struct df_expenses *e, double done);
 
 /* "$1.24", "$0.000310": two digits behind the point, or as many as show three that count. */
 const char *df_human_usd(double usd, char z[32]);
+/* " (at unknown prices)", " (3 calls at unknown prices)", or nothing. */
+const char *df_human_unpriced(uint64_t unpriced, uint64_t calls, char z[80]);
 
 #endif

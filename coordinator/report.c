@@ -89,13 +89,14 @@ static void add_costs(struct df_buf *b, const struct df_report *r)
 /* "120 calls for $0.0312 (budget $5.00)" */
 static void tell_costs(const struct df_report *r)
 {
-	char n[32], spent[32], budget[32];
+	char n[32], spent[32], budget[32], unpriced[80];
 	const struct df_costs *c = &r->costs;
 	if (!c->known)
 		return;
 	bool capped = c->budget > 0;
-	df_info("%s calls for %s%s%s%s", df_human_count(c->calls, n), df_human_usd(c->spent + c->reserved, spent),
-		capped ? " (budget " : "", capped ? df_human_usd(c->budget, budget) : "", capped ? ")" : "");
+	df_info("%s calls for %s%s%s%s%s", df_human_count(c->calls, n), df_human_usd(c->spent + c->reserved, spent),
+		df_human_unpriced(c->unpriced, c->calls, unpriced), capped ? " (budget " : "",
+		capped ? df_human_usd(c->budget, budget) : "", capped ? ")" : "");
 }
 
 static void closing_lines(const struct df_report *r)

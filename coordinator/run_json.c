@@ -160,7 +160,8 @@ static void put_costs(struct df_buf *b, const struct df_run_summary *s)
 	put_double(b, "usd_reserved", c->reserved); /* of calls whose answers never came */
 	if (c->budget > 0)
 		put_double(b, "usd_budget", c->budget);
-	put_u64(b, "paid_calls", c->calls);
+	put_u64(b, "paid_calls", c->calls - c->unpriced);
+	put_u64(b, "unpriced_calls", c->unpriced);
 	open_in(b, "of_rows", '{');
 	for (size_t i = 0; i < sizeof(total) / sizeof(*total); i++)
 		put_u64(b, total[i], counter(s, total[i]));

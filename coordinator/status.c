@@ -74,7 +74,8 @@ static void add_costs(struct df_buf *b, const struct df_costs *c)
 {
 	if (!c->known)
 		return;
-	(void)df_buf_addf(b, ",\"costs\":{\"calls\":%llu", (unsigned long long)c->calls);
+	(void)df_buf_addf(b, ",\"costs\":{\"calls\":%llu,\"unpriced_calls\":%llu", (unsigned long long)c->calls,
+			  (unsigned long long)c->unpriced);
 	add_usd(b, "usd_spent", c->spent);
 	add_usd(b, "usd_reserved", c->reserved);
 	add_usd(b, "usd_projected", c->projected);

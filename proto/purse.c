@@ -29,7 +29,7 @@ struct page {
 	uint64_t version;
 	_Atomic int64_t budget; /* 0: none */
 	_Atomic int64_t committed, spent;
-	_Atomic uint64_t calls;
+	_Atomic uint64_t calls, unpriced; /* purses of before have 0 there */
 };
 _Static_assert(sizeof(struct page) <= BYTES, "a purse is one page");
 
@@ -238,6 +238,12 @@ void df_purse_cancel(struct df_purse *p, double worst_usd)
 		move(p, worst, 0);
 }
 
+void df_purse_unpriced(struct df_purse *p)
+{
+	atomic_fetch_add_explicit(&p->page->unpriced, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&p->page->calls, 1, memory_order_relaxed);
+}
+
 struct df_purse_view df_purse_look(const struct df_purse *p)
 {
 	int64_t spent = atomic_load(&p->page->spent), committed = atomic_load(&p->page->committed);
@@ -246,5 +252,6 @@ struct df_purse_view df_purse_look(const struct df_purse *p)
 		.spent = (double)spent / NANO,
 		.reserved = committed > spent ? (double)(committed - spent) / NANO : 0,
 		.calls = atomic_load(&p->page->calls),
+		.unpriced = atomic_load(&p->page->unpriced),
 	};
 }

@@ -33,10 +33,12 @@ enum df_err df_purse_reserve(struct df_purse *p, double worst_usd) DF_MUST_CHECK
 /* real_usd may be more than was reserved (a provider that counts otherwise): it is booked as it is. */
 void df_purse_settle(struct df_purse *p, double worst_usd, double real_usd);
 void df_purse_cancel(struct df_purse *p, double worst_usd); /* it was never sent */
+void df_purse_unpriced(struct df_purse *p); /* it was sent, and nobody knows what it costs: it is counted alone */
 
 struct df_purse_view {
 	double budget, spent, reserved; /* USD; budget 0: none */
-	uint64_t calls;                 /* settled */
+	uint64_t calls;                 /* settled, or unpriced */
+	uint64_t unpriced;
 };
 struct df_purse_view df_purse_look(const struct df_purse *p);
 

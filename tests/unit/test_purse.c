@@ -94,6 +94,28 @@ static void test_purse__without_a_budget_money_is_only_counted(void **state)
 	df_purse_close(&p);
 }
 
+static void test_purse__calls_of_unknown_price_are_counted_and_cost_nothing(void **state)
+{
+	(void)state;
+	struct place at;
+	int fd = -1;
+	make(&at);
+	struct df_purse *p = open_purse(at.fd, 0, &fd);
+	assert_int_equal(df_purse_reserve(p, 2), DF_OK);
+	df_purse_settle(p, 2, 1);
+	df_purse_unpriced(p);
+	df_purse_unpriced(p);
+	df_purse_close(&p);
+	p = open_purse(at.fd, 0, &fd);
+	struct df_purse_view v = df_purse_look(p);
+	assert_int_equal(v.calls, 3);
+	assert_int_equal(v.unpriced, 2);
+	assert_usd(v.spent, 1);
+	assert_usd(v.reserved, 0);
+	df_purse_close(&p);
+	removed(&at);
+}
+
 static void test_purse__what_is_no_amount_is_refused(void **state)
 {
 	(void)state;
@@ -335,6 +357,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_purse__reserves_up_to_the_budget_and_not_a_nano_dollar_more),
 		cmocka_unit_test(test_purse__without_a_budget_money_is_only_counted),
+		cmocka_unit_test(test_purse__calls_of_unknown_price_are_counted_and_cost_nothing),
 		cmocka_unit_test(test_purse__what_is_no_amount_is_refused),
 		cmocka_unit_test(test_purse__the_next_life_counts_what_was_reserved_as_spent),
 		cmocka_unit_test(test_purse__eight_processes_never_overshoot_a_budget),

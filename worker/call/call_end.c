@@ -129,8 +129,10 @@ void df_flight_settle(struct df_flight *f, const struct df_outcome *o)
 			df_purse_cancel(c->purse, f->worst_usd);
 		else
 			df_purse_settle(c->purse, f->worst_usd, isfinite(usd) ? usd : f->worst_usd);
+	} else if (f->unpriced && f->went_out && !o->never_sent) {
+		df_purse_unpriced(c->purse);
 	}
-	f->has_money = false;
+	f->has_money = f->unpriced = false;
 	settle_breaker(f, o);
 	if (isfinite(usd)) {
 		own->call->usd += usd;

@@ -150,7 +150,7 @@ struct df_flight {
 	double worst_usd;
 	uint32_t slot;
 	bool dropped; /* its http callback only tells how far it came */
-	bool went_out, has_slot, has_money, has_reservation, sent, probe, is_hedge, is_ready;
+	bool went_out, has_slot, has_money, unpriced, has_reservation, sent, probe, is_hedge, is_ready;
 	uint64_t http; /* 0: none */
 	uint64_t sent_ns, sent_wall_ns, first_token_ns, step_ns, tokens;
 	struct df_flight_stream *stream;

@@ -175,8 +175,10 @@ static bool may_pay(struct df_flight *f, double *ret_worst_usd)
 	struct df_ask ask = df_piece_ask(f->piece, f->route);
 	double worst_usd = df_price_worst(&f->route->info, &ask);
 	*ret_worst_usd = worst_usd;
-	if (!isfinite(worst_usd)) /* not counted; under a budget the route was refused when it was opened */
-		return df_purse_look(c->purse).budget <= 0;
+	if (!isfinite(worst_usd)) { /* under a budget the route was refused when it was opened */
+		f->unpriced = df_purse_look(c->purse).budget <= 0;
+		return f->unpriced;
+	}
 	if (df_purse_reserve(c->purse, worst_usd) != DF_OK)
 		return false;
 	f->worst_usd = worst_usd;
