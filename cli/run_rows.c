@@ -27,7 +27,8 @@ const struct df_opt df_run_rows[] = {
 	 .offset = RUN(jobs),
 	 .min = 1,
 	 .max = DF_WORKERS_MAX,
-	 .help = "Worker processes; the cores this process may use when not given"},
+	 .help = "Worker processes; the cores this process may use when not given, but no more than one for each 512 "
+		 "calls in flight (concurrency=) where nothing is done but asking; long documents can use more"},
 	{.name = "file",
 	 .type = DF_OPT_STRING,
 	 .offset = AT(file),
@@ -292,6 +293,8 @@ struct request {
 	struct df_arena *arena;
 	struct df_fail *fail;
 	bool rows_to_stdout; /* by -o - */
+	bool computes;       /* a stage needs the processor more than the network */
+	uint64_t in_flight;  /* calls that its stages allow */
 };
 
 static enum df_err no_memory(struct request *q)
@@ -333,6 +336,27 @@ static enum df_err find_pipeline(struct request *q)
 	return DF_OK;
 }
 
+static uint64_t calls_in_flight(const struct df_stage_class *class, const void *options)
+{
+	if (!(class->flags & DF_STAGE_NETWORK))
+		return 0;
+	for (const struct df_opt *row = class->options; row && row->name; row++) {
+		int64_t n = 0;
+		if (strcmp(row->name, "concurrency") != 0)
+			continue;
+		memcpy(&n, (const char *)options + row->offset, sizeof(n));
+		if (n > 0)
+			return (uint64_t)n;
+	}
+	return DF_CALLS_IN_FLIGHT;
+}
+
+/* One network thread sends and reads 15,000 small calls a second; each further process costs its start, memory and connections of its own. */
+static int64_t workers_for(uint64_t in_flight)
+{
+	return (int64_t)((in_flight + DF_CALLS_OF_WORKER - 1) / DF_CALLS_OF_WORKER);
+}
+
 static enum df_err check_pipeline(struct request *q)
 {
 	const struct df_stage_class **class = NULL;
@@ -350,6 +374,8 @@ static enum df_err check_pipeline(struct request *q)
 		run->has_vectors |= (class[i] -> flags &DF_STAGE_VECTORS) != 0;
 		run->has_model |= (class[i] -> flags &DF_STAGE_MODEL) != 0;
 		run->has_calls |= (class[i] -> flags &DF_STAGE_NETWORK) != 0;
+		q->computes |= (class[i] -> flags &(DF_STAGE_MODEL | DF_STAGE_VECTORS | DF_STAGE_COMMANDS)) != 0;
+		q->in_flight += calls_in_flight(class[i], options[i]);
 	}
 	df_buf_init(&text, 2 * DF_PIPELINE_BYTES_MAX);
 	enum df_err err = df_pipeline_format(q->pipeline, &text);
@@ -505,6 +531,8 @@ enum df_err df_run_request_parse(int argc, char **argv, bool stdin_is_terminal, 
 	if (!df_args_given(df_run_rows, &q.args, "jobs")) {
 		unsigned cores = df_cores();
 		r.run.jobs = cores < DF_WORKERS_MAX ? (int64_t)cores : DF_WORKERS_MAX;
+		if (r.run.has_calls && !q.computes && r.run.jobs > workers_for(q.in_flight))
+			r.run.jobs = workers_for(q.in_flight);
 	}
 	if (r.run.stream)
 		r.run.jobs = 1;

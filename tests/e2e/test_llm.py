@@ -25,6 +25,24 @@ class Models(Case):
         return result
 
 
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A server of chat completions at no price that anybody knows."""
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        answer = json.dumps({"choices": [{"message": {"content": "well"}, "finish_reason": "stop"}],
+                             "usage": {"prompt_tokens": 2, "completion_tokens": 1}}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *args):
+        pass
+
+
 class Llm(Models):
     def test_a_prompt_comes_from_a_file_and_its_places_are_filled(self):
         self.write("p.txt", "Say \"{{text}}\" | {{meta.n}}\n")
@@ -61,6 +79,35 @@ class Llm(Models):
     def test_an_unknown_model_and_a_missing_file_are_told_before_the_run(self):
         self.assertIn("no-such-model", self.ask("llm model=no-such-model prompt=x", "d.jsonl", code=2).err)
         self.assertIn("nowhere.txt", self.ask("llm model=fake/any prompt=@nowhere.txt", "d.jsonl", code=1).err)
+
+    def test_calls_whose_price_nobody_knows_are_counted_and_said_to_be_so(self):
+        result = self.ask("llm model=fake/echo prompt='{{text}}'", "d.jsonl", "-o", "free")
+        self.assertIn("20 calls for $0.00\n", result.err)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/v1"
+            result = self.ask(f"llm model=openai/any base_url={url} prompt='{{{{text}}}}'", "d.jsonl", "-o", "out")
+        finally:
+            server.shutdown()
+            server.server_close()
+        self.assertIn("20 calls for $0.00 (at unknown prices)\n", result.err)
+        costs = json.loads((self.dir / "out" / "run.json").read_text())["costs"]
+        self.assertEqual((costs["paid_calls"], costs["unpriced_calls"], costs["of_rows"]["calls"]), (0, 20, 20))
+
+    def test_asking_alone_takes_a_worker_for_each_512_calls_in_flight(self):
+        def workers(pipeline, *args):
+            result = self.flume("run", "--dry-run", *args, pipeline, "d.jsonl", env=self.home)
+            self.assertEqual(result.code, 0, result.err)
+            return int(result.out.split("workers: ")[1].split()[0])
+        cores = workers("strip")
+        for in_flight, wanted in ((1, 1), (512, 1), (513, 2), (1500, 3), (60000, 118)):
+            self.assertEqual(workers(f"strip | llm model=fake/any prompt=x concurrency={in_flight}"), min(cores, wanted))
+        self.assertEqual(workers("llm model=fake/any prompt=x"), min(cores, 8))
+        self.assertEqual(workers("llm model=fake/any prompt=x concurrency=1", "-j", "3"), 3)
+        self.assertEqual(workers("llm model=fake/any prompt=x concurrency=1 | exec cmd=cat"), cores)
+        self.assertEqual(workers("llm model=fake/any prompt=x concurrency=300 output=a | llm model=fake/any prompt=y concurrency=300"),
+                         min(cores, 2))
 
 
 class Embed(Models):
