@@ -151,6 +151,8 @@ static CURLcode set_manners(struct df_transfer *t)
 	SET(CURLOPT_HTTP09_ALLOWED, 0L);
 	SET(CURLOPT_ACCEPT_ENCODING, "");
 	SET(CURLOPT_USERAGENT, "docflume/" DF_VERSION);
+	SET(CURLOPT_PROXY, t->http->direct ? "" : NULL);
+	SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)DF_HTTP_UPLOAD_BYTES);
 	SET(CURLOPT_BUFFERSIZE, (long)DF_HTTP_RECEIVE_BYTES);
 	SET(CURLOPT_DNS_CACHE_TIMEOUT, (long)DF_HTTP_NAME_SECONDS);
 	/* A request that ends while its name is looked up must not wait for that; the look-up's thread frees what it has by itself. */
@@ -220,7 +222,7 @@ CURLcode df_easy_prepare(struct df_transfer *t)
 	SET(CURLOPT_CONNECTTIMEOUT_MS, connect_ms(t));
 	SET(CURLOPT_HTTP_VERSION, (long)(t->tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
 	SET(CURLOPT_PIPEWAIT, t->host && t->host->newer ? 1L : 0L);
-	SET(CURLOPT_FRESH_CONNECT, renew || t->again ? 1L : 0L);
+	SET(CURLOPT_FRESH_CONNECT, renew || t->again || t->once ? 1L : 0L);
 	SET(CURLOPT_VERBOSE, t->leads && t->tls ? 1L : 0L);
 	return code;
 }

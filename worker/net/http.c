@@ -216,6 +216,17 @@ static enum df_err choose_ca(struct df_http *h, const struct df_http_config *con
 	return copy_path(path, &h->ca_path);
 }
 
+/* libcurl would look for them at each request. HTTP_PROXY in capitals is none of them: servers set it from a header. */
+static bool has_proxy(void)
+{
+	static const char *const name[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
+	for (size_t i = 0; i < sizeof(name) / sizeof(*name); i++) {
+		if (first_set(getenv(name[i]), NULL))
+			return true;
+	}
+	return false;
+}
+
 /* As many descriptors as are needed and allowed; libcurl opens no more connections than there are. */
 static void make_room(struct df_http *h, long wanted)
 {
@@ -303,6 +314,7 @@ static enum df_err open_all(struct df_http *h, const struct df_http_config *conf
 	config = config ? config : &none;
 	DF_TRY(df_loop_open(&h->loop, fail));
 	make_room(h, config->max_connections);
+	h->direct = !has_proxy();
 	enum df_err err = choose_ca(h, config);
 	if (err == DF_OK)
 		err = open_shards(h);

@@ -62,6 +62,7 @@ struct df_transfer {
 	uint64_t timer, timer_at;
 	enum df_http_phase phase;
 	bool again; /* the one repetition was made */
+	bool once;
 	/* the answer */
 	struct df_buf head, body;
 	uint64_t n_head, n_body; /* bytes that came; of the body: decoded */
@@ -106,6 +107,7 @@ struct df_http {
 	size_t n_host;
 	long max_connections;
 	char *ca_file, *ca_path;
+	bool direct; /* no variable names a proxy */
 	_Atomic(uint64_t) n_request, n_connection, n_flight, up, down;
 };
 
