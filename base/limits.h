@@ -176,6 +176,8 @@
 #define DF_RETRY_COST_TIMEOUT 10
 #define DF_RATE_ANSWERS_MAX 20 /* 429 of one call on one model */
 #define DF_RATE_CALM 3         /* of them without a back-off of the call's own */
+#define DF_RATE_PAUSE_MS 3000  /* who refuses for so long speaks of a limit */
+#define DF_RATE_MANY 24        /* 429 among the last 32 answers: so does that */
 #define DF_BREAKER_FAILURES 10
 #define DF_BREAKER_PAUSE_MS 1000
 #define DF_BREAKER_PAUSE_MAX_MS 30000
