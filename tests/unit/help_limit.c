@@ -104,7 +104,14 @@ static bool fixed(struct server *s, uint64_t now, uint64_t weight, uint64_t *ret
 bool server_call(struct server *s, uint64_t now, uint64_t weight, int64_t *ret_retry_ms)
 {
 	uint64_t wait = 0, counted = s->counts_tokens ? weight : 1;
-	bool ok = s->kind == SERVER_BUCKET    ? bucket(s, now, counted, &wait)
+	struct df_rand chance = df_rand_seeded(&s->seed);
+	if (s->noise && chance.next(chance.self) % 1000 < s->noise) {
+		*ret_retry_ms = says(s, 0);
+		s->n_noise++;
+		return false;
+	}
+	bool ok = s->kind == SERVER_FREE      ? true
+		  : s->kind == SERVER_BUCKET  ? bucket(s, now, counted, &wait)
 		  : s->kind == SERVER_SLIDING ? sliding(s, now, counted, &wait)
 					      : fixed(s, now, counted, &wait);
 	*ret_retry_ms = ok ? -1 : says(s, wait);
@@ -135,7 +142,8 @@ struct heap {
 
 struct process {
 	struct df_limit *l;
-	uint32_t life, n_held;
+	uint32_t life, n_held, n_flying;
+	bool asks;
 	uint64_t not_before; /* told by a 429 */
 };
 
@@ -202,7 +210,8 @@ static void begin(struct world *w, struct heap *h, struct process *p, uint32_t i
 	if (df_limit_open(&c, &p->l, &fail) != DF_OK)
 		fail_msg("%s", fail.msg);
 	p->life++;
-	p->n_held = 0;
+	p->n_held = p->n_flying = 0;
+	p->asks = true;
 	push(h, (struct event){.at = w->now + dice(w, DF_SEC), .kind = ASK, .process = i, .life = p->life});
 }
 
@@ -211,7 +220,7 @@ static void ask(struct world *w, struct heap *h, struct process *p, const struct
 {
 	struct event next = *e;
 	struct df_fail fail;
-	while (p->n_held < HELD) {
+	while (p->n_held < HELD && (!w->in_flight || p->n_held + p->n_flying < w->in_flight)) {
 		w->n_asks++;
 		uint64_t tokens = w->tokens_min + dice(w, w->tokens_max - w->tokens_min + 1);
 		enum df_err err = df_limit_reserve(p->l, tokens, &next.r, &fail);
@@ -230,6 +239,18 @@ static void ask(struct world *w, struct heap *h, struct process *p, const struct
 		push(h, next);
 		p->n_held++;
 	}
+	p->asks = false;
+}
+
+static void ask_soon(struct world *w, struct heap *h, struct process *p, const struct event *e)
+{
+	struct event next = *e;
+	if (p->asks)
+		return;
+	p->asks = true;
+	next.kind = ASK;
+	next.at = w->now;
+	push(h, next);
 }
 
 static void send_it(struct world *w, struct heap *h, struct process *p, const struct event *e)
@@ -239,17 +260,14 @@ static void send_it(struct world *w, struct heap *h, struct process *p, const st
 	if (df_limit_valid(p->l, &e->r)) {
 		w->n_early += w->now < p->not_before;
 		w->n_sent++;
+		p->n_flying++;
 		next.kind = ARRIVE;
 		next.at = w->now + w->latency_ns / 4 + dice(w, w->latency_ns / 2);
 		push(h, next);
 	} else {
 		df_limit_cancel(p->l, &e->r);
 	}
-	if (p->n_held == HELD - 1) {
-		next.kind = ASK;
-		next.at = w->now;
-		push(h, next);
-	}
+	ask_soon(w, h, p, e);
 }
 
 static void pause_all(struct world *w, struct heap *h, struct process *p)
@@ -282,13 +300,20 @@ static void step(struct world *w, struct heap *h, struct process *p, struct even
 	} else if (e->kind == SEND) {
 		send_it(w, h, mine, e);
 	} else if (!e->ok) {
-		df_limit_push(mine->l, &e->r, NULL, e->retry_ms);
+		mine->n_flying--;
+		bool for_all = df_limit_push(mine->l, &e->r, NULL, e->retry_ms);
+		w->n_alone += !for_all;
+		ask_soon(w, h, mine, e);
+		if (!for_all)
+			return;
 		for (uint32_t i = 0; e->retry_ms > 0 && i < w->n_process; i++) {
 			uint64_t until = w->now + (uint64_t)e->retry_ms * DF_MS;
 			p[i].not_before = until > p[i].not_before ? until : p[i].not_before;
 		}
 	} else {
+		mine->n_flying--;
 		df_limit_settle(mine->l, &e->r, e->r.tokens);
+		ask_soon(w, h, mine, e);
 	}
 }
 

@@ -16,7 +16,7 @@
 
 struct outcome {
 	double used; /* of what the limit allows in that time */
-	uint64_t refused, early, sent, asks;
+	uint64_t accepted, refused, noise, alone, early, sent, asks;
 };
 
 static struct outcome run(struct world *w, struct server s, uint64_t duration)
@@ -31,9 +31,13 @@ static struct outcome run(struct world *w, struct server s, uint64_t duration)
 	world_run(w, duration);
 	uint64_t n = s.counts_tokens ? s.weight_accepted : s.n_accepted;
 	struct outcome o = {
-		.used = (double)n /
-			((double)s.per_minute * (double)duration / (double)(s.window_ns ? s.window_ns : MINUTE)),
+		.used = s.per_minute ? (double)n / ((double)s.per_minute * (double)duration /
+						    (double)(s.window_ns ? s.window_ns : MINUTE))
+				     : 0,
+		.accepted = s.n_accepted,
 		.refused = s.n_refused,
+		.noise = s.n_noise,
+		.alone = w->n_alone,
 		.early = w->n_early,
 		.sent = w->n_sent,
 		.asks = w->n_asks,
@@ -233,6 +237,95 @@ static void test_limit__told_600_when_it_is_300_it_learns_that(void **state)
 	}
 }
 
+/* ------------------------------------------------------------------ refusals at random */
+
+static struct outcome noisy(struct server s, uint64_t told, uint64_t noise, uint64_t seed, uint64_t duration)
+{
+	struct world w = {.seed = seed,
+			  .n_process = 8,
+			  .jitter_ns = DF_MS,
+			  .latency_ns = 40 * DF_MS,
+			  .in_flight = 8,
+			  .config = {.rpm = told}};
+	s.noise = noise;
+	s.seed = seed * 77;
+	return run(&w, s, duration);
+}
+
+static void test_limit__chance_alone_slows_nobody_down_whose_rate_is_not_known(void **state)
+{
+	(void)state;
+	const uint64_t noise[] = {10, 50, 150, 300};
+	struct outcome calm = noisy((struct server){.kind = SERVER_FREE}, 0, 0, 1, 60 * DF_SEC);
+	for (size_t i = 0; i < 4; i++) {
+		for (uint64_t seed = 1; seed <= 5; seed++) {
+			struct outcome o = noisy((struct server){.kind = SERVER_FREE}, 0, noise[i], seed, 60 * DF_SEC);
+			double possible = (double)calm.accepted * (1 - (double)noise[i] / 1000);
+			if ((double)o.accepted < 0.90 * possible)
+				fail_msg("%d of 1000, seed %d: %d of %d, %d refused, %d alone", (int)noise[i],
+					 (int)seed, (int)o.accepted, (int)possible, (int)o.noise, (int)o.alone);
+		}
+	}
+}
+
+static void test_limit__chance_on_top_of_the_limit_that_was_told_costs_little(void **state)
+{
+	(void)state;
+	const uint64_t noise[] = {10, 50, 150, 300}, told[] = {600, 6000};
+	for (size_t i = 0; i < 8; i++) {
+		for (uint64_t seed = 1; seed <= 5; seed++) {
+			struct server s = {.kind = SERVER_BUCKET, .per_minute = told[i / 4], .capacity = 10};
+			struct outcome o = noisy(s, told[i / 4], noise[i % 4], seed, 10 * MINUTE);
+			double possible = 1 - (double)noise[i % 4] / 1000;
+			if (o.used < 0.80 * possible || o.refused)
+				fail_msg("%d a minute, %d of 1000, seed %d: %.3f of %.3f used, %d and %d refused, %d "
+					 "alone",
+					 (int)told[i / 4], (int)noise[i % 4], (int)seed, o.used, possible,
+					 (int)o.refused, (int)o.noise, (int)o.alone);
+		}
+	}
+}
+
+static void test_limit__a_lower_limit_is_found_beneath_chance(void **state)
+{
+	(void)state;
+	const uint64_t noise[] = {10, 50, 150};
+	for (size_t i = 0; i < 6; i++) {
+		for (uint64_t seed = 1; seed <= 5; seed++) {
+			struct server s = {.kind = i / 3 ? SERVER_SLIDING : SERVER_BUCKET,
+					   .per_minute = 300,
+					   .capacity = 10,
+					   .window_ns = i / 3 ? MINUTE : 0};
+			struct outcome o = noisy(s, 600, noise[i % 3], seed, 10 * MINUTE);
+			if (o.used < 0.70 || o.refused > o.accepted / 8)
+				fail_msg("kind %d, %d of 1000, seed %d: %.3f used, %d and %d refused, %d alone",
+					 (int)s.kind, (int)noise[i % 3], (int)seed, o.used, (int)o.refused,
+					 (int)o.noise, (int)o.alone);
+		}
+	}
+}
+
+static void test_limit__a_limit_that_nobody_told_is_found(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 5; seed++) {
+		const struct server servers[] = {
+			{.kind = SERVER_BUCKET, .per_minute = 600, .capacity = 10},
+			{.kind = SERVER_BUCKET, .per_minute = 6000, .capacity = 100},
+			{.kind = SERVER_BUCKET, .per_minute = 60, .capacity = 2},
+			{.kind = SERVER_SLIDING, .per_minute = 600, .window_ns = MINUTE},
+			{.kind = SERVER_FIXED, .per_minute = 600, .window_ns = MINUTE},
+		};
+		for (size_t i = 0; i < 5; i++) {
+			struct outcome o = noisy(servers[i], 0, 0, seed, 5 * MINUTE);
+			/* Those that were in flight at full speed, 64, and some that searched. */
+			if (o.used < 0.90 || o.refused > 64 + 40)
+				fail_msg("server %d, seed %d: %.3f used, %d refused, %d alone", (int)i, (int)seed,
+					 o.used, (int)o.refused, (int)o.alone);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +338,10 @@ int main(void)
 		cmocka_unit_test(test_limit__tokens_of_small_calls_fill_a_minute),
 		cmocka_unit_test(test_limit__large_calls_never_overflow_a_minute_of_tokens),
 		cmocka_unit_test(test_limit__told_600_when_it_is_300_it_learns_that),
+		cmocka_unit_test(test_limit__chance_alone_slows_nobody_down_whose_rate_is_not_known),
+		cmocka_unit_test(test_limit__chance_on_top_of_the_limit_that_was_told_costs_little),
+		cmocka_unit_test(test_limit__a_lower_limit_is_found_beneath_chance),
+		cmocka_unit_test(test_limit__a_limit_that_nobody_told_is_found),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

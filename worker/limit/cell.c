@@ -18,7 +18,7 @@ static inline uint64_t check_of(const uint64_t *w)
 	b = (b ^ w[1]) * ODD_A;
 	c = (c ^ w[2]) * ODD_A;
 	d = (d ^ w[3]) * ODD_A;
-#pragma GCC unroll 5
+#pragma GCC unroll 7
 	for (size_t i = 4; i < DF_CELL_WORDS; i += 4) {
 		a = (a ^ w[i]) * ODD_A;
 		b = (b ^ w[i + 1]) * ODD_A;
@@ -39,7 +39,7 @@ _Static_assert(DF_CELL_WORDS % 4 == 0, "the lanes take four words at a time");
 static void load(const _Atomic uint64_t *from, struct df_cell *ret)
 {
 	uint64_t *to = (uint64_t *)ret;
-#pragma GCC unroll 24
+#pragma GCC unroll 32
 	for (size_t i = 0; i < DF_CELL_WORDS; i++)
 		to[i] = atomic_load_explicit(&from[i], memory_order_acquire);
 }
@@ -47,7 +47,7 @@ static void load(const _Atomic uint64_t *from, struct df_cell *ret)
 static void store(_Atomic uint64_t *to, const struct df_cell *c)
 {
 	const uint64_t *from = (const uint64_t *)c;
-#pragma GCC unroll 24
+#pragma GCC unroll 32
 	for (size_t i = 0; i < DF_CELL_WORDS; i++)
 		atomic_store_explicit(&to[i], from[i], memory_order_release);
 }

@@ -280,7 +280,7 @@ static enum df_err after_boot(struct opening *o)
 		c.tat_requests = now + l->interval;
 		c.tat_tokens = c.floor = c.rate_since = now;
 		c.newest_owner = DF_NOBODY;
-		c.refused_at = c.blocked_since = 0;
+		c.refused_at = c.blocked_since = c.search_at = c.noisy_at = 0;
 		c.n_blocked = 0;
 		c.epoch++;
 	} while (!df_cell_publish(l, &c, head));

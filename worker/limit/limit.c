@@ -294,6 +294,7 @@ static void take_place(struct df_limit *l, struct df_cell *c, uint64_t at, uint6
 	c->day_tokens += tokens;
 	c->n_since++;
 	c->n_after++;
+	c->noise_n++;
 }
 
 enum df_err df_limit_reserve(struct df_limit *l, uint64_t tokens, struct df_reservation *ret, struct df_fail *fail)
@@ -370,6 +371,18 @@ void df_limit_uncount(struct df_cell *c)
 	c->n_after -= c->n_after > 0;
 }
 
+/* An answer that is no refusal. */
+static void note_accepted(struct df_limit *l)
+{
+	struct df_cell c;
+	uint64_t head;
+	do {
+		if (df_cell_read(l, &c, &head) != DF_OK || !c.suspicion)
+			return;
+		df_noise_accepted(&c);
+	} while (!df_cell_publish(l, &c, head));
+}
+
 void df_limit_return_ring(struct df_limit *l, const struct df_reservation *r)
 {
 	df_ring_add(l->file->requests, r->at_boot_ns, -1);
@@ -409,6 +422,7 @@ void df_limit_settle(struct df_limit *l, const struct df_reservation *r, uint64_
 {
 	struct df_cell c;
 	uint64_t head;
+	note_accepted(l);
 	if (tokens_used == r->tokens)
 		return;
 	bool back = tokens_used < r->tokens;

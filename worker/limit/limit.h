@@ -83,8 +83,11 @@ void df_limit_settle(struct df_limit *l, const struct df_reservation *r, uint64_
  * before now + retry_after_ms (-1: not said; then 1 s, doubling to 32 s while nothing is accepted); new epoch; a slower rate: what the headers say when that is
  * less, else what learn.c finds out: 0.98 x what was accepted in the last minute where that tells it, else halving the gap between a rate that went well and
  * one that did not; then it probes up slowly (1 % per minute without a 429). Never above what was configured. An answer to a call of an older epoch only moves
- * the clock. */
-void df_limit_push(struct df_limit *l, const struct df_reservation *r, const struct df_limit_news *news,
+ * the clock.
+ * False: it was bad luck of this call alone (noise.c): no place of anybody has moved, and the call waits by itself, no sooner than Retry-After. So are taken
+ * refusals that tell nothing (no wait of 3 s or more, nothing said to be used up) while no rate is known and fewer than about half of the answers are
+ * refusals, or once refusals went on at rates that had gone well. */
+bool df_limit_push(struct df_limit *l, const struct df_reservation *r, const struct df_limit_news *news,
 		   int64_t retry_after_ms);
 /* Headers of any answer. */
 void df_limit_learn(struct df_limit *l, const struct df_limit_news *news);

@@ -28,11 +28,10 @@ static void forget_later(struct df_limit *l, struct df_cell *c, uint64_t at)
 	c->n_after -= min_of(later, c->n_after);
 }
 
-static void refused(struct df_limit *l, struct df_cell *c, const struct df_limit_news *news, int64_t wait_ms,
-		    uint64_t now)
+static struct df_refusal refusal_of(struct df_limit *l, const struct df_limit_news *news, int64_t wait_ms, uint64_t now)
 {
 	uint64_t minute_ago = now > DF_MINUTE_NS ? now - DF_MINUTE_NS : 0;
-	struct df_refusal refusal = {
+	return (struct df_refusal){
 		.now = now,
 		.configured = l->config.rpm * DF_LIMIT_MARGIN,
 		.accepted_minute = df_ring_sum(l->file->requests, minute_ago, now),
@@ -40,40 +39,60 @@ static void refused(struct df_limit *l, struct df_cell *c, const struct df_limit
 		.wait_ms = wait_ms,
 		.told = news ? df_learn_told(news->requests_limit, news->requests_left, news->requests_reset_ms) : -1,
 	};
-	df_learn_refused(c, &refusal);
+}
+
+/* False: it was no limit's word after all. */
+static bool refused(struct df_limit *l, struct df_cell *c, const struct df_refusal *r)
+{
+	uint64_t now = r->now;
+	if (!df_learn_refused(c, r))
+		return false;
 	if (df_limit_is_pending(l, c))
 		c->tat_tokens = c->before_tokens; /* it is void now */
 	c->newest_owner = DF_NOBODY;
 	c->tat_requests =
 		max_of(now + df_limit_interval(l, c), c->floor) + (l->config.burst - 1) * df_limit_interval(l, c);
+	c->epoch++;
+	return true;
 }
 
-void df_limit_push(struct df_limit *l, const struct df_reservation *r, const struct df_limit_news *news,
+static bool nothing_left(const struct df_limit_news *news)
+{
+	return news && (news->requests_left == 0 || news->tokens_left == 0);
+}
+
+bool df_limit_push(struct df_limit *l, const struct df_reservation *r, const struct df_limit_news *news,
 		   int64_t retry_after_ms)
 {
 	struct df_cell c;
 	uint64_t head, now = df_limit_now(l);
+	bool for_all;
 	if (r)
 		df_limit_return_ring(l, r);
 	if (news && news->retry_after_ms > retry_after_ms)
 		retry_after_ms = news->retry_after_ms;
+	struct df_refusal refusal = refusal_of(l, news, retry_after_ms, now);
 	do {
+		for_all = true;
 		if (df_cell_read(l, &c, &head) != DF_OK)
-			return;
+			return true;
 		c.n_refused++;
 		if (r)
 			df_limit_return_day(&c, r);
 		if (!r || r->epoch == c.epoch) {
 			df_limit_uncount(&c);
-			forget_later(l, &c, r ? r->at_boot_ns : now);
-			refused(l, &c, news, retry_after_ms, now);
-			c.epoch++;
+			for_all = df_noise_is_limit(&c, &refusal, nothing_left(news));
+			if (for_all) {
+				forget_later(l, &c, r ? r->at_boot_ns : now);
+				for_all = refused(l, &c, &refusal);
+			}
 		} else if (retry_after_ms > 0 && now + (uint64_t)retry_after_ms * DF_MS > c.floor) {
 			c.floor = now + (uint64_t)retry_after_ms * DF_MS;
 			c.tat_requests = max_of(c.tat_requests, c.floor);
 			c.epoch++;
 		}
 	} while (!df_cell_publish(l, &c, head));
+	return for_all;
 }
 
 void df_limit_learn(struct df_limit *l, const struct df_limit_news *news)

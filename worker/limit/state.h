@@ -24,7 +24,7 @@
 #include "worker/limit/limit.h"
 
 #define DF_LIMIT_MAGIC UINT64_C(0x74696d696c6664) /* "dflimit" */
-#define DF_LIMIT_VERSION 1
+#define DF_LIMIT_VERSION 2
 #define DF_LIMIT_OWNERS 1024
 #define DF_LIMIT_SLOTS 16384 /* calls in flight at most, of one (key, model) */
 #define DF_LIMIT_RING 256
@@ -56,10 +56,19 @@ struct df_cell {
 	uint64_t n_refused;                  /* all of them */
 	uint64_t blocked_since;              /* refused with nothing accepted between: since when; 0: not */
 	uint64_t n_blocked;
+	uint64_t search_at, search_n;    /* the first of the refusals that are being learned from, and requests since */
+	uint64_t search_rate;            /* rate_requests before it */
+	uint64_t proven;                 /* what dripped in at least, as seen in this search */
+	uint64_t noisy_at;               /* refusals at random were found, or seen last; 0: none (noise.c) */
+	uint32_t noise_refused, noise_n; /* since the rate was changed */
+	uint32_t share_above,
+		pad; /* of answers that were refused at the higher rate before this one; as noise_share; 0: unknown */
+	uint32_t suspicion;   /* that it is a limiter: thousandths of a nat */
+	uint32_t noise_share; /* of answers that chance refuses, in a million; counted at lower rates than this one */
 };
 #define DF_CELL_WORDS (sizeof(struct df_cell) / sizeof(uint64_t))
 /* Words that a cell has in the file: whole cache lines. */
-#define DF_CELL_STRIDE 24
+#define DF_CELL_STRIDE 32
 _Static_assert(DF_CELL_WORDS <= DF_CELL_STRIDE, "a cell has grown out of its lines");
 
 struct df_limit_owner {
@@ -134,12 +143,27 @@ struct df_refusal {
 	int64_t wait_ms;          /* Retry-After; -1: not said */
 	int64_t told;             /* requests a minute, by headers; -1: not said */
 };
-/* A 429 to a call of this epoch: sets rates, floor, and how long it is blocked. */
-void df_learn_refused(struct df_cell *c, const struct df_refusal *r);
+/* A 429 to a call of this epoch that is a limit's word: sets rates, floor, and how long it is blocked. False: it cannot be one, since the same rate went well
+ * before; nothing of that was a limit, and the rate is again what it was (df_noise_found). */
+bool df_learn_refused(struct df_cell *c, const struct df_refusal *r);
 /* What headers tell as a number a minute; -1: nothing, or they speak of another span of time (a limit of the day). */
 int64_t df_learn_told(int64_t limit, int64_t left, int64_t reset_ms);
 /* The first call after a refusal that was itself a trial goes alone for so long; 0: need not. */
 uint64_t df_learn_trial_ns(const struct df_cell *c);
+
+/* --- noise.c: pure functions of the state --- */
+/* A 429 to a call of this epoch: is it a limit's word? says_so: nothing is left, by its headers. */
+bool df_noise_is_limit(struct df_cell *c, const struct df_refusal *r, bool says_so);
+/* What is refused at this rate is chance's share, as far as it is known: so a higher one may be tried. */
+bool df_noise_is_usual(const struct df_cell *c);
+void df_noise_measure(struct df_cell *c);
+/* A limiter refused at this rate, and there will be a lower one. */
+void df_noise_slower(struct df_cell *c);
+/* Nothing was accepted since the last refusal that was learned from. */
+bool df_learn_is_blocked(const struct df_cell *c);
+/* Another answer, while there is suspicion. */
+void df_noise_accepted(struct df_cell *c);
+void df_noise_found(struct df_cell *c, uint64_t now);
 
 /* --- limit.c, for its neighbours --- */
 uint64_t df_limit_now(const struct df_limit *l);
