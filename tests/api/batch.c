@@ -46,7 +46,8 @@ static const char *answer_line(struct call *k, const struct batch *b, const stru
 		if (api == API_EMBED) {
 			form_vectors(to, &s->ask, &k->p->o, false);
 		} else {
-			ask_answer(&s->ask, &s->tree, &k->p->o, false);
+			uint64_t paid = stats_text(&s->stats, s->ask.first, hash_of(s->ask.model, false))->paid;
+			ask_answer(&s->ask, &s->tree, &k->p->o, s->ask.schema != NULL && paid < k->p->o.invalid);
 			form_chat(to, &s->ask, &k->p->o);
 		}
 		for (size_t i = 0; i < a.n_text; i++) {
@@ -89,7 +90,8 @@ static void run_line(struct call *k, struct batch *b, struct span line, double s
 	if (json_parse(&k->s->tree, copy.p, copy.n)) {
 		const struct json *root = &k->s->tree.node[1];
 		struct span custom = json_get(&k->s->tree, root, "custom_id")->text;
-		uint64_t lot = hash_of(custom, 5), lot2 = hash_of(custom, 6);
+		uint64_t turn = hash_of(span_of(b->id), 7); /* a line that is sent again has another lot */
+		uint64_t lot = hash_of(custom, 5) ^ turn, lot2 = hash_of(custom, 6) ^ turn;
 		if (random_unit(&lot) >= share) {
 			put_line(err, custom, 0,
 				 b->state && strcmp(b->state, "cancelled") == 0 ? "batch_cancelled" : "batch_expired",

@@ -205,6 +205,7 @@ static enum df_err set_up(struct df_remote *r, const struct df_remote_place *at,
 				      .body_max = x->to_file ? DOWNLOAD_BYTES_MAX : 0,
 				      .on_data = x->to_file ? on_data : NULL,
 				      .on_done = on_done,
+				      .once = x->once,
 				      .self = x};
 	if (x->file_bytes) {
 		q->read_body = read_body;

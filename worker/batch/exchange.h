@@ -24,6 +24,7 @@ struct df_exchange {
 	uint64_t file_bytes;
 	int out_fd; /* of a download, with to_file */
 	bool to_file;
+	bool once; /* it must not be sent twice, not even by the network's own repetition */
 	/* the outcome */
 	enum df_err err;   /* of HTTP: DF_OK when there is an answer of any status */
 	bool went_out;     /* the server may have it */

@@ -52,7 +52,7 @@ static enum df_err open_site(struct df_batch_run *b, struct df_route *route, str
 			       "model '%s': provider '%s' has no batches that docflume knows; those of openai (also at "
 			       "another base_url) can be used, and 'docflume run' asks any model one by one",
 			       model.p, p->name);
-	if (b->o->budget > 0 && isnan(df_route_model(route)->price_in))
+	if (b->o->budget > 0 && !b->lines_route && isnan(df_route_model(route)->price_in))
 		return df_fail(fail, DF_ERR_USAGE,
 			       "model '%s' has no known price, so that a budget cannot be kept: put its prices into "
 			       "models.yaml, or run without --budget",

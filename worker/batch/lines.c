@@ -62,13 +62,12 @@ static enum df_err reject(struct lines *l, const struct request *q, bool is_obje
 		(void)df_json_add_string(&l->row, (struct df_str){line.p, df_str_utf8_prefix(line)});
 		(void)df_buf_addc(&l->row, ',');
 	}
-	(void)df_buf_addz(&l->row, "\"docflume\":{\"class\":");
-	(void)df_json_add_string(&l->row, df_str_from(df_err_name(err)));
-	(void)df_buf_addz(&l->row, ",\"message\":");
-	(void)df_json_add_string(&l->row, df_str_from(words));
-	(void)df_buf_addz(&l->row, ",\"source\":");
+	(void)df_buf_addz(&l->row, "\"docflume\":{\"source\":"); /* as emit.c writes it */
 	(void)df_json_add_string(&l->row, df_str_from(l->source->name));
-	(void)df_buf_addf(&l->row, ",\"offset\":%llu}}\n", (unsigned long long)q->offset);
+	(void)df_buf_addf(&l->row, ",\"offset\":%llu,\"stage\":\"batch\",\"class\":\"%s\",\"error\":",
+			  (unsigned long long)q->offset, df_err_name(err));
+	(void)df_json_add_string(&l->row, df_str_from(words));
+	(void)df_buf_addz(&l->row, "}}\n");
 	return add_row(l, true);
 }
 

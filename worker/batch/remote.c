@@ -133,6 +133,7 @@ enum df_err df_remote_create_batch(struct df_remote *r, const struct df_remote_p
 {
 	struct df_exchange x = begin(r, "POST");
 	x.path = DF_STR("/batches");
+	x.once = true;
 	x.type = DF_STR("application/json");
 	if (create_body(r, file, run, &x.body) != DF_OK)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for a request");

@@ -78,6 +78,9 @@ struct df_http_request {
 	size_t (*read_body)(void *self, uint64_t at, char *p, size_t n);
 	uint64_t body_size;
 	struct df_http_timeouts timeout;
+	/* A connection of its own: over one that is used again, a request whose connection dies before an answer is sent once more by libcurl, although the
+	 * server may have had it. For what must not be done twice. */
+	bool once;
 	uint64_t body_max; /* bytes of an answer, after decoding; more is DF_ERR_LIMIT. 0: DF_HTTP_BODY_MAX */
 	/* Streamed: bytes as they come; false ends the request (INTERRUPTED). NULL: the whole body is kept for on_done. Called for status 2xx
 	 * only; other bodies are kept. It may send and cancel, this one too. */

@@ -289,6 +289,7 @@ static void set_up(struct df_transfer *t, const struct df_http_request *r)
 {
 	t->timeout = r->timeout;
 	t->body_max = r->body_max ? r->body_max : DF_HTTP_BODY_MAX;
+	t->once = r->once;
 	t->read_body = r->read_body;
 	t->body_size = r->body_size;
 	t->on_data = r->on_data;
