@@ -336,6 +336,8 @@ static enum df_err value(struct parser *p, int depth, struct df_json **ret)
 
 enum df_err df_json_parse(struct df_str text, struct df_arena *arena, struct df_json **ret_root, struct df_fail *fail)
 {
+	if (!text.p)
+		text = DF_STR(""); /* an empty body may have no address to count from */
 	struct parser p = {text.p, text.p, text.p + text.n, arena, fail};
 	struct df_json *root = NULL;
 	size_t valid = df_str_utf8_prefix(text);

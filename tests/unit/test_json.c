@@ -64,6 +64,14 @@ static void test_json__reads_every_type(void **state)
 	assert_null(df_json_get(df_json_get(v, "none"), "x"));
 }
 
+static void test_json__empty_text_without_an_address_is_no_value(void **state)
+{
+	(void)state;
+	struct df_json *v = NULL;
+	assert_int_equal(df_json_parse((struct df_str){0}, &arena, &v, &fail), DF_ERR_PARSE);
+	assert_null(v);
+}
+
 static void test_json__keeps_the_raw_span_of_each_value(void **state)
 {
 	(void)state;
@@ -281,6 +289,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_json__reads_every_type),
+		T(test_json__empty_text_without_an_address_is_no_value),
 		T(test_json__keeps_the_raw_span_of_each_value),
 		T(test_json__numbers_are_those_of_the_rfc),
 		T(test_json__cut_anywhere_is_an_error_and_reads_no_further),

@@ -192,7 +192,7 @@ static struct df_str untorn(struct df_trace_tree *t, struct df_str line)
 
 static enum df_err add_lines(struct df_trace_tree *t)
 {
-	const char *p = t->text.p, *end = p + t->text.n;
+	const char *p = t->text.p, *end = t->text.n ? p + t->text.n : p;
 	while (p < end) {
 		const char *stop = memchr(p, '\n', (size_t)(end - p));
 		struct df_str line = {p, (size_t)((stop ? stop : end) - p)};
