@@ -256,15 +256,15 @@ class Streams(Case):
 
 class Limits(Case):
     def pace(self, n, gap_s, **options):
-        """Statuses of n requests, gap_s apart."""
-        start, statuses = time.monotonic(), []
+        """Statuses of n requests, each gap_s after the answer before it: a machine that is busy makes gaps longer, never shorter."""
+        statuses = []
         for i in range(n):
-            time.sleep(max(0, start + i * gap_s - time.monotonic()))
+            time.sleep(gap_s if i else 0)
             statuses.append(self.chat(f"text {i}", **options)[0])
         return statuses
 
     def test_bucket_holds_its_burst_and_fills_evenly(self):
-        self.assertEqual(self.pace(15, 0, limit="bucket", rpm=60, burst=10), [200] * 10 + [429] * 5)
+        self.assertEqual(self.pace(15, 0, limit="bucket", rpm=6, burst=10), [200] * 10 + [429] * 5)
         self.assertEqual(self.pace(10, 0.105, limit="bucket", rpm=600, burst=1), [200] * 10)
         stats = self.server.stats()
         self.assertEqual((stats["violations"], stats["answers"]), (5, {"200": 20, "429": 5}))
@@ -307,7 +307,7 @@ class Limits(Case):
         start = time.monotonic()
         while self.chat(**options)[0] == 429:
             refused += 1
-        self.assertLess(time.monotonic() - start, 1.1)
+        self.assertLess(time.monotonic() - start, 2)
         self.assertGreater(refused, 0)
         self.assertLessEqual(self.server.stats()["accepted_minute_max"], 10)
 

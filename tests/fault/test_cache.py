@@ -197,7 +197,7 @@ class Runs(Case):
                                env={"DOCFLUME_LIMITS": str(self.dir / "limits")})
             trace = self.dir / out / "trace.jsonl"
             wait_until(lambda: trace.exists() and trace.stat().st_size > 100000)
-            time.sleep(0.4 + 0.07 * life)
+            time.sleep((0.4 + 0.07 * life) * SLOW)
             pids = tree(child.pid)
             killed_ns = time.time_ns()
             for pid in pids:
