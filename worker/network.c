@@ -4,7 +4,7 @@
  *
  * DESIGN. The network thread shows that it is alive by a beat that the link thread posts to it once a second: calls that are out wait on
  * purpose (for an answer, a limit, a server that said when) as long as their thread runs its loop, since each of them has a timer or a
- * time-out there. A thread that hangs gives no beat, and then the run's own watch decides.
+ * time-out there. A thread that hangs gives no beat, and an engine that nothing would wake says so: then the run's own watch decides.
  */
 #include "worker/network.h"
 
@@ -37,6 +37,7 @@ struct df_network {
 	struct df_caller *caller;
 	atomic_uint_fast64_t beat_ns; /* when the network thread was last seen at work */
 	atomic_bool beat_posted;      /* and has not been there yet */
+	atomic_bool due;              /* at the last beat: a request or a timer would wake the engine */
 };
 
 extern char **environ;
@@ -215,6 +216,7 @@ void df_network_stop(struct df_network *n, uint64_t grace_ns)
 static void beat(void *self)
 {
 	struct df_network *n = self;
+	atomic_store(&n->due, df_caller_due(n->caller));
 	atomic_store(&n->beat_ns, df_clock_mono(&df_clock_real));
 	atomic_store(&n->beat_posted, false);
 }
@@ -225,8 +227,9 @@ void df_network_note(struct df_network *n, struct df_slot *slot)
 	struct df_caller_stats s = df_caller_stats(n->caller);
 	uint64_t out = s.in_flight + s.waiting;
 	atomic_store(&slot->calls_moved, s.calls + s.requests + s.retries + s.rate_answers + s.cache_hits + s.failed);
-	atomic_store(&slot->calls_due_ns,
-		     out && beat_ns && now_ns < beat_ns + BEAT_FRESH_NS ? beat_ns + BEAT_FRESH_NS : 0);
+	atomic_store(&slot->calls_due_ns, out && atomic_load(&n->due) && beat_ns && now_ns < beat_ns + BEAT_FRESH_NS
+						  ? beat_ns + BEAT_FRESH_NS
+						  : 0);
 	atomic_store(&slot->calls_out, out);
 	if (!atomic_exchange(&n->beat_posted, true) && df_http_post(n->http, beat, n) != DF_OK)
 		atomic_store(&n->beat_posted, false);

@@ -530,7 +530,8 @@ static inline void make_chat(struct world *w, struct job *j, struct df_route *co
 					   .top_p = 1,
 					   .max_tokens = 20,
 					   .seed = -1,
-					   .tokens_in = 12},
+					   .tokens_in = 12,
+					   .tokens_exact = true},
 				   .route = route,
 				   .n_route = n_route,
 				   .arena = &j->arena,
@@ -586,9 +587,12 @@ static inline void submit(struct world *w, struct job *j)
 
 static inline void run_all(struct world *w, unsigned n)
 {
-	for (unsigned i = 0; w->n_done < n; i++)
+	for (unsigned i = 0; w->n_done < n; i++) {
 		if (!step(&w->http) || i > 20000000)
 			fail_msg("%u of %u calls are over and nothing happens any more", w->n_done, n);
+		if (w->n_done < n && !is_posted(&w->http) && !df_caller_due(w->caller))
+			fail_msg("%u of %u calls are over and nothing is due", w->n_done, n);
+	}
 }
 
 static inline void release(struct job *j, unsigned n)

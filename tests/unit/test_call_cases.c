@@ -400,6 +400,111 @@ static void test_stop__in_any_phase_leaves_nothing_behind(void **state)
 	}
 }
 
+static void test_stop__a_hedge_that_waits_for_its_time_is_not_sent_any_more(void **state)
+{
+	(void)state;
+	struct world w;
+	struct df_retry_options hedged = df_retry_defaults;
+	hedged.hedge_ms = 20;
+	open_world(&w, 1, -1, false);
+	w.http.first_request_silent = true;
+	struct df_route *route =
+		open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"), .rpm = 1200}); /* 50 ms */
+	struct job *j = calloc(1, sizeof(*j));
+	make_chat(&w, j, &route, 1, 1);
+	j->call.retry = &hedged;
+	submit(&w, j);
+	while (!w.http.n_request || w.http.now_ns < w.http.last_sent_ns + 20 * DF_MS)
+		assert_true(step(&w.http) || w.http.n_request);
+	df_caller_stop(w.caller, 20 * DF_SEC);
+	run_all(&w, 1);
+	assert_int_equal(w.http.n_request, 1);
+	release(j, 1);
+	df_route_close(&route);
+	close_world(&w);
+}
+
+/* An identical ask of a stage with other fall-backs is another call: it gets neither their answers nor the lack of them. */
+static void test_cache__identical_calls_with_other_fallbacks_are_not_one(void **state)
+{
+	(void)state;
+	for (size_t first = 0; first < 2; first++) {
+		struct world w;
+		open_world(&w, 1, -1, true);
+		(void)snprintf(w.http.host_dead, sizeof(w.http.host_dead), "dead.test");
+		struct df_route *route[2] = {
+			open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"),
+								 .base_url = DF_STR("http://dead.test/v1")}),
+			open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o")})};
+		struct job *j = calloc(2, sizeof(*j));
+		make_chat(&w, &j[0], route, 2, 1);
+		make_chat(&w, &j[1], route, 1, 1);
+		submit(&w, &j[first]);
+		submit(&w, &j[1 - first]);
+		run_all(&w, 2);
+		assert_int_equal(j[0].call.err, DF_OK);
+		assert_true(j[1].call.err != DF_OK);
+		release(j, 2);
+		df_route_close(&route[0]);
+		df_route_close(&route[1]);
+		close_world(&w);
+	}
+}
+
+/* Calls that followed one whose memory was full lead on in their order: else a stop that ends them misses those behind them. */
+static void test_stop__ends_all_though_a_call_led_others_that_were_before_it(void **state)
+{
+	(void)state;
+	struct world w;
+	open_world(&w, 1, -1, true);
+	struct df_route *route = open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini")});
+	struct job *j = calloc(4, sizeof(*j));
+	w.http.first_request_silent = true;
+	for (unsigned i = 0; i < 4; i++)
+		make_chat(&w, &j[i], &route, 1, i > 0);
+	submit(&w, &j[0]);
+	while (w.http.n_request < 1)
+		assert_true(step(&w.http));
+	df_arena_release(&j[1].arena);
+	df_arena_init(&j[1].arena, 64, 0);
+	for (unsigned i = 1; i < 4; i++)
+		submit(&w, &j[i]);
+	while (w.http.n_request < 2)
+		assert_true(step(&w.http));
+	w.http.faults.stall = 1;
+	while (w.http.n_request < 3)
+		assert_true(step(&w.http));
+	assert_int_equal(j[1].call.err, DF_ERR_NOMEM);
+	uint64_t asked_ns = w.http.now_ns;
+	df_caller_stop(w.caller, DF_SEC);
+	run_all(&w, 4);
+	assert_true(w.http.now_ns <= asked_ns + DF_SEC + 10 * DF_MS);
+	release(j, 4);
+	df_route_close(&route);
+	close_world(&w);
+}
+
+/* It would be asked for again with its whole batch, and paid for again. */
+static void test_answer__that_is_too_long_is_its_documents_error_alone(void **state)
+{
+	(void)state;
+	struct world w;
+	open_world(&w, 1, -1, false);
+	struct df_route *route = open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini")});
+	struct job *j = calloc(1, sizeof(*j));
+	make_chat(&w, j, &route, 1, 1);
+	df_arena_release(&j->arena);
+	df_arena_init_small(&j->arena, 20, 16); /* "re question 1" is more than half of it */
+	submit(&w, j);
+	run_all(&w, 1);
+	assert_int_equal(j->call.err, DF_ERR_LIMIT);
+	assert_non_null(strstr(j->call.message, "longer"));
+	assert_int_equal(w.http.n_request, 1);
+	release(j, 1);
+	df_route_close(&route);
+	close_world(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +522,10 @@ int main(void)
 		cmocka_unit_test(test_limit__what_can_never_fit_is_refused_with_the_reason),
 		cmocka_unit_test(test_limit__of_the_day_ends_the_run_with_its_words),
 		cmocka_unit_test(test_stop__in_any_phase_leaves_nothing_behind),
+		cmocka_unit_test(test_stop__a_hedge_that_waits_for_its_time_is_not_sent_any_more),
+		cmocka_unit_test(test_cache__identical_calls_with_other_fallbacks_are_not_one),
+		cmocka_unit_test(test_stop__ends_all_though_a_call_led_others_that_were_before_it),
+		cmocka_unit_test(test_answer__that_is_too_long_is_its_documents_error_alone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -271,6 +271,7 @@ static void test_price__of_usage_and_of_the_worst_case(void **state)
 	struct df_model_info m = df_models_get(models, DF_STR("gpt-4o")); /* 2.5, 1.25, 10 */
 	assert_true(near(df_price_of(&m, &usage), 0.6 * 2.5 + 0.4 * 1.25 + 0.1 * 10));
 	ask.tokens_in = 1000;
+	ask.tokens_exact = true;
 	ask.max_tokens = 500;
 	assert_true(near(df_price_worst(&m, &ask), 1000 * 2.5e-6 + 500 * 10e-6));
 	ask.max_tokens = 0;
@@ -290,7 +291,35 @@ static void test_price__of_usage_and_of_the_worst_case(void **state)
 	m = df_models_get(models, DF_STR("text-embedding-3-small"));
 	ask = help_embed("text-embedding-3-small", 3);
 	ask.tokens_in = 1000000;
+	ask.tokens_exact = true;
 	assert_true(near(df_price_worst(&m, &ask), 0.02));
+}
+
+/* "1 2 3" is a token for each byte; tokens_in, estimated by two bytes, would be half of it. */
+static void test_price__no_text_is_dearer_than_its_bytes(void **state)
+{
+	(void)state;
+	char text[4000];
+	struct df_ask ask = help_chat("gpt-4o");
+	struct df_ask_turn turn = {DF_TURN_USER, {text, sizeof(text)}};
+	struct df_str input[2] = {{text, sizeof(text)}, {text, 1}};
+	assert_int_equal(open_with(""), DF_OK);
+	struct df_model_info m = df_models_get(models, DF_STR("gpt-4o"));
+	ask.turn = &turn;
+	ask.n_turn = 1;
+	ask.max_tokens = 1;
+	for (int told = 0; told < 2; told++) {
+		ask.tokens_in = told ? sizeof(text) / 2 + 1 : 0;
+		assert_true(df_price_worst(&m, &ask) >= (double)sizeof(text) * 2.5e-6 + 10e-6);
+	}
+	ask.schema = DF_STR("{\"type\":\"object\"}");
+	assert_true(df_price_worst(&m, &ask) >= (sizeof(text) + 300.0) * 2.5e-6 + 10e-6);
+	m = df_models_get(models, DF_STR("text-embedding-3-small"));
+	ask = help_embed("text-embedding-3-small", 2);
+	ask.input = input;
+	ask.n_input = 2;
+	ask.tokens_in = 0;
+	assert_true(df_price_worst(&m, &ask) >= (sizeof(text) + 1.0) * 0.02e-6);
 }
 
 static void test_price__the_worst_is_never_less_than_what_it_was(void **state)
@@ -325,6 +354,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_yaml__errors_say_the_line, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_yaml__the_default_place_is_read_when_it_is_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_price__of_usage_and_of_the_worst_case, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_price__no_text_is_dearer_than_its_bytes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_price__the_worst_is_never_less_than_what_it_was, setup, teardown)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

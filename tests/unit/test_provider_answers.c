@@ -350,6 +350,21 @@ static void test_message__never_has_the_key_in_it(void **state)
 	assert_non_null(strstr(answer.message, "Incorrect API key provided: ***"));
 }
 
+static void test_message__hides_a_key_however_it_is_written(void **state)
+{
+	(void)state;
+	static const char *const form[] = {"ab/cd+ef==", "ab\\/cd+ef==", "ab%2Fcd%2bef%3D%3d",
+					   "ab\\u002fcd\\u002Bef=="};
+	struct df_endpoint to = {.key = DF_STR("ab/cd+ef==")};
+	char body[256];
+	for (size_t i = 0; i < sizeof(form) / sizeof(form[0]); i++) {
+		(void)snprintf(body, sizeof(body), "no key %s of mine, ab/c is none", form[i]);
+		parse_chat("openai", 400, NULL, body);
+		df_answer_mask(&answer, &to);
+		assert_non_null(strstr(answer.message, "no key *** of mine, ab/c is none"));
+	}
+}
+
 static void test_message__is_one_line_of_whole_characters(void **state)
 {
 	char body[2048] = "a\r\nb\x1b[31m", *p = body + strlen(body);
@@ -455,6 +470,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_answer__is_tried_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_errors__have_their_class_words_and_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_message__never_has_the_key_in_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_message__hides_a_key_however_it_is_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_message__is_one_line_of_whole_characters, setup, teardown),
 		cmocka_unit_test(test_duration__as_go_and_azure_write_it),
 		cmocka_unit_test(test_date__of_both_kinds),

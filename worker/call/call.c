@@ -426,6 +426,11 @@ bool df_caller_record_failed(const struct df_caller *c, struct df_fail *ret_fail
 	return c->record_fail.code != DF_OK;
 }
 
+bool df_caller_due(const struct df_caller *c)
+{
+	return atomic_load(&c->in_flight) > 0 || df_alarm_next(&c->alarms) != UINT64_MAX;
+}
+
 struct df_caller_stats df_caller_stats(const struct df_caller *c)
 {
 	uint64_t out = atomic_load(&c->out), in_flight = atomic_load(&c->in_flight);

@@ -21,7 +21,7 @@
  * model elsewhere: vectors of two models are never mixed.
  *
  * Money: the worst case is reserved before sending and settled by what the answer says was used. No answer says it when a request was cancelled, cut or
- * timed out after it was sent: the provider may have billed it, so the worst case is booked. Nothing is booked for what was never sent (no connection) and
+ * timed out after it was sent: the provider may have billed it, so the worst case is booked; under a budget also for an answer that tells no usage. Nothing is booked for what was never sent (no connection) and
  * for answers that are no success (4xx, 5xx). A budget that is out only because of reservations makes calls wait until those are settled.
  */
 #ifndef DF_WORKER_CALL_CALL_H
@@ -142,5 +142,8 @@ struct df_caller_stats {
 	double usd;
 };
 struct df_caller_stats df_caller_stats(const struct df_caller *c); /* from any thread */
+/* On the network thread: something will wake the engine by itself, a request that is out or a timer. Calls that are out while this is false would wait
+ * for ever: there are none but for a fault of the engine, and then whoever watches must not take it for waiting on purpose. */
+bool df_caller_due(const struct df_caller *c);
 
 #endif

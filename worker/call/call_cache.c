@@ -217,10 +217,20 @@ void df_own_keep_row(struct df_own *o, const struct df_answer *a, size_t row, si
 
 /* ------------------------------------------------------------------ identical asks in flight */
 
+/* Those with other fall-backs may get other answers. */
+static bool same_routes(const struct df_call *a, const struct df_call *b)
+{
+	bool same = a->n_route == b->n_route;
+	for (size_t i = 0; same && i < a->n_route; i++)
+		same = a->route[i] == b->route[i];
+	return same;
+}
+
 static bool same_key(const struct df_own *a, const struct df_own *b)
 {
 	return a->key.low == b->key.low && a->key.high == b->key.high && a->key.check == b->key.check &&
-	       a->call->ask.kind == b->call->ask.kind && a->call->ask.n_input == b->call->ask.n_input;
+	       a->call->ask.kind == b->call->ask.kind && a->call->ask.n_input == b->call->ask.n_input &&
+	       same_routes(a->call, b->call);
 }
 
 bool df_own_share(struct df_own *o)
@@ -295,7 +305,14 @@ void df_own_unshare(struct df_own *o)
 		at = &(*at)->bucket_next;
 	*at = o->bucket_next;
 	o->shared = false;
+	/* The last one stands first. If one of them is to lead the others, it is the oldest: whoever walks from new to old (end_pieces) counts on it. */
+	struct df_own *oldest = NULL;
 	for (struct df_own *f = o->follower, *next; f; f = next) {
+		next = f->follower;
+		f->follower = oldest;
+		oldest = f;
+	}
+	for (struct df_own *f = oldest, *next; f; f = next) {
 		next = f->follower;
 		f->follower = NULL;
 		if (o->call->err == DF_ERR_NOMEM) /* perhaps its arena alone was full */

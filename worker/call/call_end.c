@@ -16,6 +16,9 @@ static double real_usd(const struct df_flight *f, const struct df_outcome *o)
 	const struct df_answer *a = o->answer;
 	if (o->never_sent || !f->went_out)
 		return 0;
+	if (a && a->class == DF_CALL_OK && !a->usage.known && f->has_money &&
+	    df_purse_look(f->route->caller->purse).budget > 0)
+		return f->worst_usd; /* what it cost is not known, and a budget is kept all the same */
 	if (a && (a->class == DF_CALL_OK || a->usage.known))
 		return df_price_of(&f->route->info, &a->usage);
 	return o->status >= 300 ? 0 : f->worst_usd;
@@ -165,6 +168,8 @@ static void add_usage(struct df_usage *sum, const struct df_usage *u, bool first
 static enum df_err take_chat(struct df_own *o, const struct df_answer *a)
 {
 	struct df_call *call = o->call;
+	if (a->text.n > call->arena->max / 2)
+		return DF_ERR_LIMIT;
 	struct df_str text = df_arena_copy(call->arena, a->text), model = df_arena_copy(call->arena, a->model);
 	if (!text.p || !model.p)
 		return DF_ERR_NOMEM;
@@ -174,7 +179,7 @@ static enum df_err take_chat(struct df_own *o, const struct df_answer *a)
 	return DF_OK;
 }
 
-/* DF_OK; DF_ERR_TYPE: rows that do not fit what was asked for; DF_ERR_NOMEM. */
+/* DF_OK; DF_ERR_TYPE: rows that do not fit what was asked for; DF_ERR_LIMIT: a longer text than a call may have; DF_ERR_NOMEM. */
 static enum df_err take_answer(struct df_piece *p, const struct df_route *r, const struct df_answer *a)
 {
 	struct df_own *o = p->own;
@@ -338,6 +343,11 @@ void df_flight_over(struct df_flight *f, struct df_outcome *o)
 		if (err == DF_ERR_NOMEM) {
 			df_flight_free(f);
 			df_piece_failed(p, err, DF_CALL_BAD_ANSWER, "no memory for an answer");
+			return;
+		}
+		if (err == DF_ERR_LIMIT) { /* another would be no shorter, and would be paid for too */
+			df_flight_free(f);
+			df_piece_failed(p, err, DF_CALL_BAD_ANSWER, "the answer is longer than a call may have");
 			return;
 		}
 		o->answer->class = DF_CALL_BAD_ANSWER;

@@ -148,6 +148,7 @@ struct df_ask df_piece_ask(const struct df_piece *p, const struct df_route *r)
 	if (ask.kind == DF_ASK_EMBED) {
 		ask.input = p->input;
 		ask.n_input = p->n_input;
+		ask.tokens_exact &= p->n_input == p->own->call->ask.n_input; /* else it is a share by bytes */
 	}
 	return ask;
 }

@@ -292,8 +292,8 @@ static void alarm_rang(struct df_alarm *alarm)
 	struct df_flight *f = DF_CONTAINER(alarm, struct df_flight, alarm);
 	if (f->sent) {
 		fake_time(f);
-	} else if (f->route->limit && !df_limit_valid(f->route->limit, &f->reservation)) {
-		df_flight_drop(f); /* a hedge is not worth another place */
+	} else if (f->route->caller->ending || (f->route->limit && !df_limit_valid(f->route->limit, &f->reservation))) {
+		df_flight_drop(f); /* a hedge is not worth another place; and nothing new is sent at the end */
 	} else {
 		df_flight_send(f);
 	}

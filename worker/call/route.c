@@ -74,8 +74,10 @@ static enum df_err key_of_file(struct df_key *k, const char *variable, const cha
 	struct stat st;
 	char from[512];
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (fd < 0)
-		return df_fail_errno(fail, "open key file \"%s\" (%s_FILE)", path, variable);
+	if (fd < 0) { /* one that is missing is no key that nobody asked for */
+		enum df_err why = df_fail_errno(fail, "open key file \"%s\" (%s_FILE)", path, variable);
+		return why == DF_ERR_NOMEM ? why : DF_ERR_USAGE;
+	}
 	enum df_err err = DF_OK;
 	(void)snprintf(from, sizeof(from), "key file \"%.400s\"", path);
 	if (fstat(fd, &st) != 0)

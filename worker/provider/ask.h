@@ -40,7 +40,7 @@ struct df_ask {
 	int64_t dimensions; /* 0: the model's */
 	bool query; /* the inputs are questions, not documents; Cohere, Voyage and Gemini embed them differently */
 	/* --- counted by whoever asks --- */
-	uint64_t tokens_in; /* exact when there is a tokenizer, else an upper estimate */
+	uint64_t tokens_in; /* exact when there is a tokenizer, else an estimate: no less than half of the bytes */
 	bool tokens_exact;
 };
 

@@ -9,6 +9,11 @@
 #include "base/limits.h"
 #include "worker/provider/table.h"
 
+/* What providers add: around a turn and an input, and what they make of a schema (closed objects, a tool, words of their own). */
+#define TURN_TOKENS 16
+#define INPUT_TOKENS 8
+#define SCHEMA_TOKENS 512
+
 struct df_models {
 	struct df_arena arena;
 	struct df_user_row *row; /* the last of equal ids counts */
@@ -195,9 +200,24 @@ double df_price_of(const struct df_model_info *model, const struct df_usage *usa
 	return in * (is_long ? 2 : 1) + usd(usage->out, model->price_out) * (is_long ? 1.5 : 1);
 }
 
+/* Figures and signs are a token each, so that an estimate by two bytes a token (ask.h) is none from above: but no text has more tokens than bytes. */
+static uint64_t most_tokens(const struct df_ask *ask)
+{
+	uint64_t n = 0;
+	if (ask->tokens_exact)
+		return ask->tokens_in;
+	for (size_t i = 0; ask->kind == DF_ASK_CHAT && i < ask->n_turn; i++)
+		n += ask->turn[i].text.n + TURN_TOKENS;
+	for (size_t i = 0; ask->kind == DF_ASK_EMBED && i < ask->n_input; i++)
+		n += ask->input[i].n + INPUT_TOKENS;
+	if (ask->schema.n)
+		n += 2 * ask->schema.n + SCHEMA_TOKENS;
+	return n > 2 * ask->tokens_in ? n : 2 * ask->tokens_in;
+}
+
 double df_price_worst(const struct df_model_info *model, const struct df_ask *ask)
 {
-	struct df_usage worst = {.in = ask->tokens_in};
+	struct df_usage worst = {.in = most_tokens(ask)};
 	if (ask->kind == DF_ASK_EMBED)
 		return df_price_of(model, &worst);
 	worst.out = ask->max_tokens > 0                       ? (uint64_t)ask->max_tokens

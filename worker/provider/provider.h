@@ -126,8 +126,8 @@ enum df_err df_models_find(const struct df_models *m, struct df_str id, const st
 			   struct df_fail *fail) DF_MUST_CHECK;
 const struct df_model_info *df_models_all(const struct df_models *m, size_t *ret_n);
 
-/* USD of a usage; NAN when a price is unknown (a cached token costs as any other then). The worst case of an ask before it is sent: tokens_in and max_tokens,
- * or what the provider sends for none, or max_output, or all of the context. */
+/* USD of a usage; NAN when a price is unknown (a cached token costs as any other then). The worst case of an ask before it is sent: tokens_in (where
+ * it is an estimate, a token for each byte) and max_tokens, or what the provider sends for none, or max_output, or all of the context. */
 double df_price_of(const struct df_model_info *model, const struct df_usage *usage);
 double df_price_worst(const struct df_model_info *model, const struct df_ask *ask);
 

@@ -68,13 +68,31 @@ void df_wire_fail(struct df_answer *a, enum df_call_class class, const char *fmt
 	a->class = class;
 }
 
+/* Bytes of a key's character at z, as texts may write it: itself, \/, \u002f, %2F; 0: it is another. */
+static size_t written(const char *z, char c)
+{
+	char code[8];
+	if (*z == c)
+		return 1;
+	if (*z == '%') {
+		(void)snprintf(code, sizeof(code), "%%%02x", (unsigned char)c);
+		return strncasecmp(z, code, 3) == 0 ? 3 : 0;
+	}
+	if (*z != '\\')
+		return 0;
+	(void)snprintf(code, sizeof(code), "\\u%04x", (unsigned char)c);
+	return z[1] == c ? 2 : strncasecmp(z, code, 6) == 0 ? 6 : 0;
+}
+
 /* Every occurrence of the key, and a beginning of it (of 4 characters or more) at the end, where the text may have been cut. */
 static void mask_key(char *z, struct df_str key)
 {
 	size_t n = strlen(z);
 	for (size_t i = 0; i < n; i++) {
-		size_t rest = n - i, take = rest < key.n ? rest : key.n;
-		if (take < 4 || memcmp(z + i, key.p, take) != 0 || (take < key.n && i + take != n))
+		size_t rest = n - i, take = 0, same = 0;
+		for (size_t one; same < key.n && take < rest && (one = written(z + i + take, key.p[same])); same++)
+			take += one;
+		if (same < 4 || (same < key.n && i + take != n))
 			continue;
 		memcpy(z + i, "***", 3);
 		memmove(z + i + 3, z + i + take, rest - take + 1);
@@ -346,7 +364,8 @@ bool df_wire_root(const struct df_http_response *r, struct df_arena *arena, stru
 
 void df_wire_usage(const struct df_ask *ask, struct df_str text, struct df_usage *usage)
 {
-	if (usage->known && (usage->in > 0 || ask->tokens_in == 0))
+	bool whole = ask->kind == DF_ASK_EMBED || usage->out > 0 || text.n == 0; /* a text costs something */
+	if (usage->known && (usage->in > 0 || ask->tokens_in == 0) && whole)
 		return;
 	uint64_t out = ask->kind == DF_ASK_CHAT ? text.n : 0;
 	if (ask->max_tokens > 0 && out > (uint64_t)ask->max_tokens)

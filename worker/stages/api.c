@@ -4,6 +4,19 @@
 
 #include <math.h>
 
+enum df_err df_api_check_url(const char *option, struct df_str url, struct df_fail *fail)
+{
+	if (!df_str_starts(url, "https://") && !df_str_starts(url, "http://"))
+		return df_fail(fail, DF_ERR_USAGE, "option '%s' is neither http:// nor https://", option);
+	for (size_t i = 0; i < url.n; i++)
+		if ((unsigned char)url.p[i] <= 0x20 || url.p[i] == '@' || url.p[i] == '#' || url.p[i] == '?')
+			return df_fail(fail, DF_ERR_USAGE,
+				       "option '%s' holds a blank, '@', '?' or '#': passwords and keys do not belong "
+				       "there but in a variable that key_env= names",
+				       option);
+	return DF_OK;
+}
+
 enum df_err df_api_check(const struct df_api_options *o, struct df_str model, struct df_fail *fail)
 {
 	const struct df_provider *p = NULL;
@@ -11,6 +24,8 @@ enum df_err df_api_check(const struct df_api_options *o, struct df_str model, st
 	if (o->fallback.n > DF_API_FALLBACKS_MAX)
 		return df_fail(fail, DF_ERR_USAGE, "option 'fallback': more than %d models", DF_API_FALLBACKS_MAX);
 	DF_TRY(df_provider_find(model, &p, &id, fail));
+	if (o->base_url.n)
+		DF_TRY(df_api_check_url("base_url", o->base_url, fail));
 	for (size_t i = 0; i < o->fallback.n; i++)
 		DF_TRY(df_provider_find(o->fallback.item[i], &p, &id, fail));
 	return DF_OK;

@@ -61,7 +61,9 @@ struct df_api {
 	const char *call_name;
 };
 
-/* No file is touched: the models' names are known, and there are not too many fall-backs. */
+/* An http(s) URL without what may be a secret: a pipeline's text is written down (run.json, status, logs). The message does not repeat it. */
+enum df_err df_api_check_url(const char *option, struct df_str url, struct df_fail *fail) DF_MUST_CHECK;
+/* No file is touched: the models' names are known, there are not too many fall-backs, and base_url is no place for a secret. */
 enum df_err df_api_check(const struct df_api_options *o, struct df_str model, struct df_fail *fail) DF_MUST_CHECK;
 enum df_err df_api_open(struct df_api *api, const struct df_api_options *o, struct df_str model,
 			const struct df_stage_env *env, const char *call_name, struct df_fail *fail) DF_MUST_CHECK;

@@ -52,9 +52,7 @@ struct request {
 static enum df_err check(const void *options, struct df_fail *fail)
 {
 	const struct request_options *o = options;
-	if (!df_str_starts(o->url, "https://") && !df_str_starts(o->url, "http://"))
-		return df_fail(fail, DF_ERR_USAGE, "option 'url': '%.*s' is no http(s) URL",
-			       (int)(o->url.n < 200 ? o->url.n : 200), o->url.n ? o->url.p : "");
+	DF_TRY(df_api_check_url("url", o->url, fail));
 	if (o->api.base_url.n || o->api.fallback.n)
 		return df_fail(fail, DF_ERR_USAGE,
 			       "base_url= and fallback= mean nothing here; url= says where requests go");

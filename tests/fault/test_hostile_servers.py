@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that answer what they should not, and keys where they do not belong, through the whole program: a budget is kept whatever answers say they cost,
+one answer's size is one document's matter, and no secret is written down.
+ctest: timeout 200"""
+import http.server
+import json
+import os
+import pathlib
+import sys
+import threading
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "e2e")]
+from rundir import RunCase
+
+SECRET = "s3cr3t-planted-9988"
+
+
+def chat(text, usage=None):
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
+    if usage:
+        answer["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
+    return json.dumps(answer).encode()
+
+
+class Hostile(RunCase):
+    def setUp(self):
+        super().setUp()
+        self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"), "DOCFLUME_CACHE": str(self.dir / "answers"), "OPENAI_API_KEY": "sk-planted-0123456789",
+                    "HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config")}
+
+    def server(self, answer):
+        """answer(prompt) -> the body of a 200. The server counts requests."""
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.server.prompts.append(body["messages"][-1]["content"])
+                out = answer(self.server.prompts[-1])
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(out)))
+                self.end_headers()
+                self.wfile.write(out)
+
+            def log_message(self, *words):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 512
+
+            def handle_error(self, *words):
+                pass
+        server = Server(("127.0.0.1", 0), Handler)
+        server.prompts = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return server
+
+    def documents(self, n, text="document {}"):
+        self.write("in.jsonl", b"".join(json.dumps({"id": f"d{i}", "text": text.format(i)}).encode() + b"\n" for i in range(n)))
+
+    def llm(self, server, more=""):
+        return f"llm model=gpt-4o-mini base_url=http://127.0.0.1:{server.server_port}/v1 prompt='{{{{text}}}}' cache=false {more}"
+
+    def docflume(self, *args, code=0, **env):
+        result = self.flume("run", *args, env={**self.env, **env}, timeout=100)
+        self.assertEqual(result.code, code, result.err)
+        return result
+
+    # ------------------------------------------------------------------ money
+
+    def test_a_budget_is_kept_for_texts_of_one_byte_a_token(self):
+        server = self.server(lambda prompt: chat("y", (len(prompt) + 8, 1)))
+        self.documents(200, "7 " * 2000)
+        self.docflume("-o", "out", "-j", 2, "--budget", "0.02", self.llm(server, "max_tokens=1 concurrency=100"), "in.jsonl", code=4)
+        self.assertLessEqual(sum((len(p) + 8) * 0.15e-6 + 0.6e-6 for p in server.prompts), 0.02)
+        self.assertGreater(len(server.prompts), 10)
+
+    def test_a_budget_is_kept_though_answers_do_not_tell_what_they_cost(self):
+        for usage in (None, (100, 0)):
+            with self.subTest(usage):
+                server = self.server(lambda prompt, usage=usage: chat("y" * 1000, usage))
+                self.documents(100, "7 " * 500)
+                self.docflume("-o", f"out{usage}", "-j", 1, "--budget", "0.01", self.llm(server, "max_tokens=1000 concurrency=10"), "in.jsonl", code=4)
+                self.assertLessEqual(sum(len(p) * 0.15e-6 + 1000 * 0.6e-6 for p in server.prompts), 0.01)
+
+    # ------------------------------------------------------------------ answers
+
+    def test_an_answer_that_is_too_long_is_paid_for_once_and_rejects_its_document_alone(self):
+        huge, small = chat("x" * (70 << 20)), chat("fine")
+        server = self.server(lambda prompt: huge if prompt == "document 1" else small)
+        self.documents(8)
+        self.docflume("-o", "out", "-j", 1, self.llm(server), "in.jsonl", code=3)
+        self.assertEqual(len(server.prompts), 8)
+        self.assertEqual(sorted(row["id"] for row in self.rows("out")), [f"d{i}" for i in range(8) if i != 1])
+        rejects = self.rows("out", "rejects")
+        self.assertEqual([(r["id"], r["docflume"]["class"]) for r in rejects], [("d1", "limit")])
+
+    def test_what_a_schema_did_not_see_is_not_written(self):
+        schema = '{"type":"object","required":["a"],"properties":{"a":{"type":"integer","maximum":9}}}'
+        answers = ['{"a":1,"a":"evil"}', '{"a":"evil","a":1}', '{"a":1,"\\u0061":"evil"}', '{"a":1} {"a":"evil"}', '{"a":NaN}', '{"a":1e999}',
+                   '{"a":1,"b":"\\ud800"}', '{"a":1,"b":"\0"}', '{"a":1/*evil*/}', '\ufeff{"a":1}', '{"a":1,"b":' + "[" * 5000 + "]" * 5000 + "}",
+                   '{"a":9.00000000000000000000000001}']
+        server = self.server(lambda prompt: chat(answers[int(prompt.split()[1])]))
+        self.documents(len(answers))
+        self.docflume("-o", "out", "-j", 1, self.llm(server, f"repair=0 attempts=1 schema='{schema}'"), "in.jsonl", code=3)
+        self.assertEqual(self.rows("out"), [])
+        self.assertEqual(len(self.rows("out", "rejects")), len(answers))
+
+    # ------------------------------------------------------------------ secrets
+
+    def test_a_secret_in_a_url_is_refused_before_it_is_written_anywhere(self):
+        self.documents(1)
+        for pipeline in (f"llm model=gpt-4o-mini prompt=x base_url=http://user:{SECRET}@127.0.0.1:1/v1",
+                         f"llm model=gpt-4o-mini prompt=x base_url=http://127.0.0.1:1/v1?key={SECRET}",
+                         f"embed model=text-embedding-3-small base_url=http://user:{SECRET}@127.0.0.1:1/v1",
+                         f"request url=http://user:{SECRET}@127.0.0.1:1/v1", f"request url=http://127.0.0.1:1/v1?key={SECRET}"):
+            with self.subTest(pipeline):
+                self.docflume("-o", "out", "-v", pipeline, "in.jsonl", code=2)
+                self.assertFalse((self.dir / "out").exists())
+        for path in self.dir.rglob("*"):
+            self.assertFalse(path.is_file() and SECRET.encode() in path.read_bytes(), path)
+
+    def test_a_key_file_that_is_missing_or_readable_by_others_is_an_error_and_nothing_is_sent(self):
+        server = self.server(lambda prompt: chat("fine"))
+        self.documents(1)
+        path = self.dir / "key"
+        for mode in (None, 0o644, 0o620, 0o600):
+            if mode:
+                path.write_text(SECRET + "\n")
+                os.chmod(path, mode)
+            with self.subTest(mode):
+                result = self.docflume("-o", f"out{mode}", "-v", self.llm(server), "in.jsonl", code=0 if mode == 0o600 else 1, OPENAI_API_KEY="", OPENAI_API_KEY_FILE=str(path))
+                self.assertEqual(len(server.prompts), 1 if mode == 0o600 else 0)
+                self.assertNotIn(SECRET, result.err)
+
+
+if __name__ == "__main__":
+    unittest.main()
