@@ -143,6 +143,11 @@ enum df_err df_str_to_i64(struct df_str s, int64_t *ret_value)
 enum df_err df_str_to_double(struct df_str s, double *ret_value)
 {
 	char z[64];
+	uint64_t whole = 0;
+	if (s.n <= 15 && df_str_to_u64(s, &whole) == DF_OK) { /* exact, and most numbers are such ones */
+		*ret_value = (double)whole;
+		return DF_OK;
+	}
 	if (s.n == 0 || s.n >= sizeof(z) || isspace((unsigned char)s.p[0]))
 		return DF_ERR_PARSE;
 	memcpy(z, s.p, s.n);

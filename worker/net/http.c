@@ -109,15 +109,17 @@ static void on_fd(void *self, int fd, uint32_t events)
 static uint64_t shards_at(const struct df_http *h)
 {
 	uint64_t at = DF_TIMER_NEVER;
-	for (size_t i = 0; i <= h->n_shard; i++)
-		at = h->shard[i].at < at ? h->shard[i].at : at;
+	for (size_t i = 0; i <= h->n_open; i++) {
+		uint64_t next = df_shard_at(h, i)->at;
+		at = next < at ? next : at;
+	}
 	return at;
 }
 
 static void act_on_time(struct df_http *h)
 {
-	for (size_t i = 0; i <= h->n_shard; i++) {
-		struct df_shard *s = &h->shard[i];
+	for (size_t i = 0; i <= h->n_open; i++) {
+		struct df_shard *s = df_shard_at(h, i);
 		if (s->at > h->loop.now)
 			continue;
 		s->at = DF_TIMER_NEVER;
@@ -256,6 +258,9 @@ enum df_err df_http_shard_open(struct df_shard *s)
 	CURLM *multi = s->multi = df_curl.multi_init();
 	if (!multi)
 		return DF_ERR_NOMEM;
+	size_t i = (size_t)(s - h->shard);
+	if (i < h->n_shard && i >= h->n_open)
+		h->n_open = i + 1;
 #define SET(option, value)                                                                                             \
 	do {                                                                                                           \
 		if (code == CURLM_OK)                                                                                  \

@@ -95,6 +95,7 @@ struct df_http {
 	enum df_err broken;     /* libcurl's multi handle gave up: nothing can be sent any more */
 	struct df_shard *shard; /* n_shard, and the front behind them */
 	size_t n_shard;
+	size_t n_open; /* the first of them that were needed so far */
 	long of_shard; /* connections of each */
 	CURLSH *share;
 	bool in_curl;
@@ -110,6 +111,12 @@ struct df_http {
 	bool direct; /* no variable names a proxy */
 	_Atomic(uint64_t) n_request, n_connection, n_flight, up, down;
 };
+
+/* The i-th of those that may have something to do; the last one, i == n_open, is the front. */
+static inline struct df_shard *df_shard_at(const struct df_http *h, size_t i)
+{
+	return &h->shard[i < h->n_open ? i : h->n_shard];
+}
 
 /* --- http.c --- */
 bool df_http_own_thread(const struct df_http *h);
