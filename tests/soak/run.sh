@@ -8,7 +8,7 @@ export DOCFLUME=${DOCFLUME:-$PWD/build/release/docflume} DF_SOAK_DIR=${DF_SOAK_D
 export PYTHONPATH=$PWD/tests/soak
 tests=$PWD/build/dev/tests failed=0
 mkdir -p "$DF_SOAK_DIR"
-[ $# -gt 0 ] || set -- million redispatch poison hang slow cuts injected power sim lanes tiny durable
+[ $# -gt 0 ] || set -- million redispatch poison hang slow cuts injected power sim lanes tiny durable rates
 
 # log NAME COMMAND...: runs it, keeps all of its words, shows the last ones.
 log() {
@@ -43,6 +43,7 @@ for name in "$@"; do
 		;;
 	power) DF_SOAK=1 DF_SHIM_DIR=$tests DOCFLUME=$PWD/build/dev/docflume log $name python3 tests/fault/test_power_loss.py ;;
 	sim) DF_SIM_SEEDS=10000 log $name "$tests/test_spine" ;;
+	rates) DF_SOAK=1 log $name python3 tests/fault/test_rates.py ;;
 	lanes) log $name "$tests/test_lanes" ;;
 	*)
 		echo "run.sh: no test '$name'" >&2
