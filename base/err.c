@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/str.h"
+
 #undef df_fail /* what the analyzer is told about them in err.h */
 #undef df_fail_errno
 
@@ -66,6 +68,7 @@ static void fill(struct df_fail *fail, enum df_err code, const char *fmt, va_lis
 		n += snprintf(fail->msg + n, sizeof(fail->msg) - (size_t)n, ": %s", tail);
 	if ((size_t)n >= sizeof(fail->msg))
 		memcpy(fail->msg + sizeof(fail->msg) - 4, "...", 4);
+	df_str_make_utf8(fail->msg); /* names of files and words of others are any bytes, and a character may be cut */
 }
 
 enum df_err df_fail(struct df_fail *fail, enum df_err code, const char *fmt, ...)

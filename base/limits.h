@@ -170,8 +170,9 @@
 #define DF_CALL_PURSE_PATIENCE_MS 30000  /* ... until nothing has moved in it for so long */
 #define DF_CALL_SCRATCH_BYTES (1U << 30) /* parsing one answer */
 #define DF_CALL_SCRATCH_KEEP (4U << 20)
-#define DF_CALL_TOKENS_OUT 512 /* of an answer without max_tokens, for limits per minute alone: settled afterwards */
-#define DF_RETRY_QUOTA 500     /* as the AWS SDKs */
+#define DF_CALL_AWAY_MS 3600000 /* a pause that a server may ask for; with a longer one its model is over for the run */
+#define DF_CALL_TOKENS_OUT 512  /* of an answer without max_tokens, for limits per minute alone: settled afterwards */
+#define DF_RETRY_QUOTA 500      /* as the AWS SDKs */
 #define DF_RETRY_COST 5
 #define DF_RETRY_COST_TIMEOUT 10
 #define DF_RATE_ANSWERS_MAX 20 /* 429 of one call on one model */

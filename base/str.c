@@ -84,6 +84,12 @@ static size_t min3(size_t a, size_t b, size_t c)
 	return m < c ? m : c;
 }
 
+void df_str_make_utf8(char *z)
+{
+	while (*(z += df_str_utf8_prefix(df_str_from(z))))
+		*z = '?'; /* which the next turn takes along */
+}
+
 size_t df_str_distance(struct df_str a, struct df_str b)
 {
 	size_t row[3][MAX_NAME + 1];

@@ -45,6 +45,8 @@ struct df_str df_str_trim(struct df_str s);
 
 /* The length in bytes of the longest prefix that is valid UTF-8 (RFC 3629: no surrogates, nothing overlong); s.n when all is. */
 size_t df_str_utf8_prefix(struct df_str s);
+/* Each byte of z that is no part of valid UTF-8 becomes '?': for messages, which are written into JSON. */
+void df_str_make_utf8(char *z);
 
 /* Damerau-Levenshtein distance (adjacent swaps cost 1) of two short names; at most 64 bytes of each are compared. */
 size_t df_str_distance(struct df_str a, struct df_str b);

@@ -31,7 +31,7 @@ class Hostile(RunCase):
                     "HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config")}
 
     def server(self, answer):
-        """answer(prompt) -> the body of a 200. The server counts requests."""
+        """answer(prompt) -> the body of a 200, or (status, headers, body). The server counts requests."""
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -39,7 +39,10 @@ class Hostile(RunCase):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 self.server.prompts.append(body["messages"][-1]["content"])
                 out = answer(self.server.prompts[-1])
-                self.send_response(200)
+                status, headers, out = out if isinstance(out, tuple) else (200, {}, out)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(out)))
                 self.end_headers()
@@ -111,6 +114,40 @@ class Hostile(RunCase):
         self.docflume("-o", "out", "-j", 1, self.llm(server, f"repair=0 attempts=1 schema='{schema}'"), "in.jsonl", code=3)
         self.assertEqual(self.rows("out"), [])
         self.assertEqual(len(self.rows("out", "rejects")), len(answers))
+
+    def test_a_server_that_asks_for_a_week_stops_the_run_and_no_other(self):
+        for status in (503, 429):
+            with self.subTest(status):
+                first = []
+
+                def answer(prompt, first=first, status=status):
+                    first.append(prompt)
+                    return (status, {"Retry-After": "604800"}, b"{}") if len(first) == 1 else chat("fine")
+                server = self.server(answer)
+                self.documents(3)
+                command = ("-o", f"out{status}", "-j", 1, self.llm(server), "in.jsonl")
+                result = self.docflume(*command, code=4)
+                self.assertIn("168 h", result.err)
+                self.docflume(*command)
+                self.assertEqual(len(self.rows(f"out{status}")), 3)
+
+    def test_a_message_of_long_characters_leaves_json_behind_and_the_run_goes_on(self):
+        for status in (400, 401):
+            for before in range(4):
+                with self.subTest((status, before)):
+                    answers = [(status, {}, json.dumps({"error": {"message": "x" * before + "\u6f22" * 300}}, ensure_ascii=False).encode()), chat("fine")]
+                    server = self.server(lambda prompt, answers=answers: answers[0])
+                    self.documents(1)
+                    out = f"out{status}{before}"
+                    command = ("-o", out, "-j", 1, self.llm(server), "in.jsonl")
+                    self.docflume(*command, code=3 if status == 400 else 1)
+                    for path in (self.dir / out).glob("*.json*"):
+                        for line in path.read_bytes().decode().splitlines() if path.suffix == ".jsonl" else [path.read_bytes().decode()]:
+                            json.loads(line)
+                    if status == 401:
+                        del answers[0]
+                        self.docflume(*command)
+                        self.assertEqual(len(self.rows(out)), 1)
 
     # ------------------------------------------------------------------ secrets
 

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 
@@ -150,6 +151,30 @@ static void test_str__dup_is_a_c_string(void **state)
 	free(z);
 }
 
+static void test_str__make_utf8_replaces_bytes_that_are_none(void **state)
+{
+	(void)state;
+	static const char *const row[][2] = {{"", ""},
+					     {"a\xc3\xa9", "a\xc3\xa9"},
+					     {"\xc3", "?"},
+					     {"a\xff\xfe"
+					      "b",
+					      "a??b"},
+					     {"\xe6\xbc", "??"},
+					     {"\xe6\xbc...", "??..."},
+					     {"\xed\xa0\x80\xc3\xa9", "???\xc3\xa9"}};
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		char z[16];
+		(void)snprintf(z, sizeof(z), "%s", row[i][0]);
+		df_str_make_utf8(z);
+		assert_string_equal(z, row[i][1]);
+	}
+	struct df_fail fail;
+	(void)df_fail(&fail, DF_ERR_IO, "x%0*d%s", (int)sizeof(fail.msg) - 6, 0, "\xe6\xbc\xa2\xe6\xbc\xa2");
+	assert_int_equal(df_str_utf8_prefix(df_str_from(fail.msg)), strlen(fail.msg));
+	assert_int_equal(strlen(fail.msg), sizeof(fail.msg) - 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -159,6 +184,7 @@ int main(void)
 		cmocka_unit_test(test_str__sizes_have_units),
 		cmocka_unit_test(test_str__distance_counts_swaps_once),
 		cmocka_unit_test(test_str__utf8_prefix_agrees_with_the_rfc_on_every_sequence),
+		cmocka_unit_test(test_str__make_utf8_replaces_bytes_that_are_none),
 		cmocka_unit_test(test_str__dup_is_a_c_string),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

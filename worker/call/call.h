@@ -10,9 +10,9 @@
  *               many while the host gives good answers to others meanwhile. A quota of retries for the whole worker, as the AWS SDKs have (500; a retry
  *               costs 5, after a time-out 10; an answer at first try gives 1 back, one at a later try what its retry cost): when it is empty
  *               the call waits for the cap and goes on; it never fails for that. 408, 409, 425: once.
- *   RATE        costs no attempt, up to 20 of them. A limit's word (a limit is known, the pause is of seconds, nothing is left, or most of the last 32
- *               answers say the same) moves the shared clock (df_limit_push), and the call waits for its new reservation; else back-off of its own.
- *   QUOTA       this model is over for the run: fall-back, else the run ends (DF_ERR_QUOTA).
+ *   RATE        costs no attempt, up to 20 of them. A limit's word moves the clock that all share (df_limit_push, which tells it from bad luck),
+ *               and the call waits for its new reservation; else back-off of its own.
+ *   QUOTA       this model is over for the run: fall-back, else the run ends (DF_ERR_QUOTA). So is one whose server asks for a pause of more than an hour.
  *   BAD_INPUT   a batch is cut in two until the culprit stands alone; that input alone has an error.
  *   BAD_ANSWER  as RETRY.   AUTH, NOT_FOUND: fall-back, else an error of the run (DF_ERR_USAGE), not of a document.
  * Breaker per host: after 10 failures in a row that the host is to blame for (resets, time-outs, 5xx), nothing is sent for 1 s, doubling to 30 s; then one

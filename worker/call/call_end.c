@@ -205,9 +205,11 @@ static void tell(const struct df_piece *p, const struct df_route *r, const struc
 {
 	const struct df_answer *a = o->answer; /* its message names the status, or what there was instead of one */
 	uint32_t n = p->own->call->attempts;
-	(void)snprintf(out, size, "model \"%.120s\": %.300s%s%.60s%s", r->label,
-		       a->message[0] ? a->message : "no answer that can be used", a->code[0] ? " (" : "", a->code,
-		       a->code[0] ? ")" : "");
+	struct df_str words = df_str_from(a->message[0] ? a->message : "no answer that can be used");
+	words.n = df_str_utf8_prefix((struct df_str){words.p, words.n < 300 ? words.n : 300});
+	(void)snprintf(out, size, "model \"%.120s\": %.*s%s%.60s%s", r->label, (int)words.n, words.p,
+		       a->code[0] ? " (" : "", a->code, a->code[0] ? ")" : "");
+	df_str_make_utf8(out);
 	size_t at = strlen(out);
 	if (n > 1 && at < size)
 		(void)snprintf(out + at, size - at, ", after %u requests", n);
@@ -309,6 +311,19 @@ static void act(struct df_piece *p, struct df_route *r, const struct df_outcome 
 	df_piece_failed(p, err, a->class, message);
 }
 
+/* Who asks to be left alone for hours has said no: nobody waits for that without a word, and no other run does. */
+static void judge_pause(struct df_answer *a)
+{
+	bool waits = a->class == DF_CALL_RETRY || a->class == DF_CALL_RATE;
+	if (!waits || a->retry_after_ms <= DF_CALL_AWAY_MS)
+		return;
+	char said[sizeof(a->message)];
+	memcpy(said, a->message, sizeof(said));
+	a->class = DF_CALL_QUOTA;
+	(void)snprintf(a->message, sizeof(a->message), "it asks to be left alone for %lld h: %.100s",
+		       (long long)(a->retry_after_ms / 3600000), said);
+}
+
 void df_flight_over(struct df_flight *f, struct df_outcome *o)
 {
 	struct df_piece *p = f->piece;
@@ -316,6 +331,7 @@ void df_flight_over(struct df_flight *f, struct df_outcome *o)
 	struct df_caller *c = r->caller;
 	struct df_flight *other = p->flight == f ? p->hedge : p->flight;
 	bool host_good = r->host->good_ns > p->first_ns;
+	judge_pause(o->answer);
 	df_flight_settle(f, o);
 	df_route_dirty(r);
 	if (o->answer->class == DF_CALL_RATE) {

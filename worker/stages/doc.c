@@ -106,6 +106,7 @@ void df_doc_reject(struct df_batch *b, struct df_doc *doc, const char *stage, en
 	va_start(args, fmt);
 	(void)vsnprintf(message, sizeof(message), fmt, args);
 	va_end(args);
+	df_str_make_utf8(message); /* it becomes JSON, and a character may be cut */
 	struct df_str kept = df_arena_copy(b->arena, df_str_from(message));
 	doc->fate = DF_FATE_REJECTED;
 	doc->stage = stage;
