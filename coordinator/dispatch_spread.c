@@ -29,6 +29,8 @@ uint64_t df_spread_cells(const struct df_dispatch *d)
 uint32_t df_spread_credits(const struct df_dispatch *d)
 {
 	uint64_t share = (cells_left(d) + d->n_lease + n_lane(d) - 1) / n_lane(d);
+	if (!share)
+		share = 1; /* nothing is known to be left: asking for it finds out what comes next (with -k: a reader's turn) */
 	return share < d->config.credits ? (uint32_t)share : d->config.credits;
 }
 

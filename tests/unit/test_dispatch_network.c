@@ -137,6 +137,31 @@ static void test_spread__answers_in_any_order_and_after_any_time_make_nothing_la
 	tear_down(&b);
 }
 
+/* Nothing is known to be left but what a reader will bring, and it is only asked to when its turn has come. */
+static void test_spread__with_keep_order_a_reader_behind_a_file_gets_its_turn(void **state)
+{
+	struct spread b = {0};
+	(void)state;
+	assert_int_equal(df_grid_init(&b.grid, CELL), DF_OK);
+	assert_int_equal(df_grid_add(&b.grid, DF_SOURCE_JSONL, 100), DF_OK);
+	assert_int_equal(df_grid_add(&b.grid, DF_SOURCE_READER, 0), DF_OK);
+	struct df_dispatch_config config = {.grid = &b.grid,
+					    .target_ns = 150 * DF_MS,
+					    .lease_bytes_max = DF_LEASE_BYTES_MAX,
+					    .credits = DF_LANE_CREDITS_NETWORK,
+					    .n_lane_hint = 1,
+					    .window_bytes = DF_ORDER_WINDOW_BYTES,
+					    .waits = true};
+	assert_int_equal(df_dispatch_create(&config, &b.d), DF_OK);
+	assert_int_equal(df_dispatch_add_lane(b.d, 1), DF_OK);
+	assert_int_equal(feed(&b, 1), 1);
+	assert_int_equal(df_dispatch_turn(b.d), 0);
+	df_dispatch_seen(b.d, 1, b.l->id, DF_MS);
+	assert_int_equal(df_dispatch_next(b.d, 1, DF_SEC, &b.l), DF_ERR_AGAIN);
+	assert_int_equal(df_dispatch_turn(b.d), 1);
+	tear_down(&b);
+}
+
 static void test_spread__what_a_dead_worker_held_goes_to_the_lane_with_least_and_each_cell_once(void **state)
 {
 	struct spread b;
@@ -323,6 +348,7 @@ int main(void)
 		cmocka_unit_test(test_spread__a_hundred_small_text_files_go_out_one_by_one),
 		cmocka_unit_test(test_spread__plenty_of_work_goes_in_larger_leases_and_the_tail_in_small_ones),
 		cmocka_unit_test(test_spread__answers_in_any_order_and_after_any_time_make_nothing_late),
+		cmocka_unit_test(test_spread__with_keep_order_a_reader_behind_a_file_gets_its_turn),
 		cmocka_unit_test(test_spread__what_a_dead_worker_held_goes_to_the_lane_with_least_and_each_cell_once),
 		cmocka_unit_test(test_spread__a_suspect_waits_for_one_lane_and_the_others_go_on),
 		cmocka_unit_test(test_waits__a_limit_of_one_a_minute_is_no_standstill_as_long_as_a_worker_says_so),
