@@ -90,22 +90,29 @@ class Batch(RunCase):
         self.assertEqual(result.code, code, result.err)
         return result
 
+    def to_the_end(self, *args, **more):
+        """Three unlucky rounds of one line each in a row are rare, not impossible."""
+        for _ in range(5):
+            result = self.flume(*self.command(*args, **more), env=self.env)
+            if result.code != 75:
+                break
+        self.assertEqual(result.code, 0, result.err)
+
     def state(self, out="out"):
         return json.loads((self.dir / out / "batch.json").read_text())
 
     def bytes_of(self, name):
         return (self.dir / name).read_bytes()
 
-    def assert_as_run(self, pipeline, server, inputs=("in.jsonl",), ordered=True):
+    def assert_as_run(self, pipeline, server, inputs=("in.jsonl",)):
         """`run` finds every answer in the cache, asks for nothing, and writes the same bytes."""
         before = server.stats()["requests"]
-        result = self.flume("run", *(["-k"] if ordered else []), "-o", "as-run", pipeline, *inputs, env=self.env)
+        result = self.flume("run", "-k", "-o", "as-run", pipeline, *inputs, env=self.env)
         self.assertIn(result.code, (0, 3), result.err)
         self.assertEqual(server.stats()["requests"], before)
         for name in ("part-00000.jsonl", "rejects-00000.jsonl"):
-            there, here = ((self.dir / out / name).read_bytes().splitlines() if (self.dir / out / name).exists() else []
-                           for out in ("as-run", "out"))
-            self.assertEqual(*((there, here) if ordered else (sorted(there), sorted(here))))
+            if (self.dir / "as-run" / name).exists():
+                self.assertEqual(self.bytes_of(f"as-run/{name}"), self.bytes_of(f"out/{name}"))
 
     # ------------------------------------------------------------------ what comes out
 
@@ -158,7 +165,7 @@ class Batch(RunCase):
         with self.server() as server:
             pipeline = "chunk chars=10 overlap=0 | " + self.llm(server.url())
             self.batch(pipeline, inputs=inputs, code=3)
-            self.assert_as_run(pipeline, server, inputs, ordered=False)
+            self.assert_as_run(pipeline, server, inputs)
         counts = self.state()["counts"]
         self.assertEqual((counts["in"], counts["out"], counts["rejected"]), (7, 5, 2))
         self.assertEqual(len(self.rows(name="rejects")), 2)
@@ -238,7 +245,7 @@ class Batch(RunCase):
     def test_expired_batches_give_what_they_have_and_the_rest_is_sent_again(self):
         self.documents(300)
         with self.server(batch_ms=50, batch_done=0.6, batch_state="expired") as server:
-            self.batch(self.llm(server.url()), "--file-lines", 100)
+            self.to_the_end(self.llm(server.url()), "--file-lines", 100)
             stats = server.stats()
         self.assertEqual((stats["paid_twice"], stats["texts_paid"], stats["batch_lines"]), (0, 300, 300))
         self.assertEqual([row["id"] for row in self.rows()], [f"d{i}" for i in range(300)])
@@ -473,7 +480,7 @@ class Batch(RunCase):
         with self.server(batch_ms=300, batch_done=0.8, batch_fail=0.05, delay="0..20") as server:
             pipeline = self.llm(server.url())
             self.killed_at_random(server, pipeline, 30, 1, "--file-lines", 20, "--attempts", 20)
-            self.batch(pipeline, "--file-lines", 20, "--attempts", 20)
+            self.to_the_end(pipeline, "--file-lines", 20, "--attempts", 20)
             stats = server.stats()
             self.assertEqual((stats["paid_twice"], stats["texts_paid"]), (0, 120), server.texts(only_twice=True))
             listed = json.loads(server.ask("GET", "/v1/batches")[2])["data"]
@@ -507,7 +514,7 @@ class Batch(RunCase):
                 child[0] = self.start(*self.command(pipeline, "--cache", "no", "--file-lines", 6, out=out), env=self.env)
                 code = child[0].wait(60)
                 child[0] = None
-                self.batch(pipeline, "--cache", "no", "--file-lines", 6, out=out)
+                self.to_the_end(pipeline, "--cache", "no", "--file-lines", 6, out=out)
                 stats = server.stats()
                 between.stop()
             self.assertEqual((stats["paid_twice"], stats["texts_paid"]), (0, 12), f"killed at request {at}")
@@ -529,8 +536,7 @@ class Batch(RunCase):
     def test_request_lines_of_others_are_sent_byte_by_byte_and_answered_in_their_order(self):
         lines = self.request_lines(60)
         with self.server(batch_ms=50, batch_done=0.7) as server:
-            self.flume("batch", "--help")
-            self.batch("requests.jsonl", "--base-url", server.url(), inputs=())
+            self.to_the_end("requests.jsonl", "--base-url", server.url(), inputs=())
             self.assertEqual(server.stats()["paid_twice"], 0)
         self.assertEqual(self.bytes_of("out/requests-00000.jsonl").decode().splitlines(), lines)
         rows = self.rows()
