@@ -371,18 +371,6 @@ void df_limit_uncount(struct df_cell *c)
 	c->n_after -= c->n_after > 0;
 }
 
-/* An answer that is no refusal. */
-static void note_accepted(struct df_limit *l)
-{
-	struct df_cell c;
-	uint64_t head;
-	do {
-		if (df_cell_read(l, &c, &head) != DF_OK || !c.suspicion)
-			return;
-		df_noise_accepted(&c);
-	} while (!df_cell_publish(l, &c, head));
-}
-
 void df_limit_return_ring(struct df_limit *l, const struct df_reservation *r)
 {
 	df_ring_add(l->file->requests, r->at_boot_ns, -1);
@@ -422,15 +410,14 @@ void df_limit_settle(struct df_limit *l, const struct df_reservation *r, uint64_
 {
 	struct df_cell c;
 	uint64_t head;
-	note_accepted(l);
-	if (tokens_used == r->tokens)
-		return;
-	bool back = tokens_used < r->tokens;
+	bool back = tokens_used <= r->tokens;
 	uint64_t now = back ? 0 : df_limit_now(l);
 	uint64_t n = back ? r->tokens - tokens_used : tokens_used - r->tokens;
 	do {
-		if (df_cell_read(l, &c, &head) != DF_OK)
+		if (df_cell_read(l, &c, &head) != DF_OK || (!n && !c.suspicion))
 			return;
+		if (c.suspicion)
+			df_noise_accepted(&c);
 		uint64_t by = charge_of(l, &c, n);
 		/* More than was reserved counts from now on; less moves the clock back. */
 		c.tat_tokens = moved(back ? c.tat_tokens : max_of(c.tat_tokens, now), back, by);
@@ -438,7 +425,7 @@ void df_limit_settle(struct df_limit *l, const struct df_reservation *r, uint64_
 		if (c.day == r->day)
 			c.day_tokens = back ? c.day_tokens - min_of(n, c.day_tokens) : c.day_tokens + n;
 	} while (!df_cell_publish(l, &c, head));
-	if (l->config.tpm || c.rate_tokens)
+	if (n && (l->config.tpm || c.rate_tokens))
 		df_ring_add(l->file->tokens, r->at_boot_ns,
 			    back ? -(int64_t)min_of(n, INT64_MAX) : (int64_t)min_of(n, INT64_MAX));
 }
