@@ -41,17 +41,17 @@ class Tls(ServiceCase):
         return (f"llm model=gpt-4o-mini base_url=https://{host}:{self.nginx.port}/v1 prompt='{{{{id}}}} {{{{text}}}}' max_tokens=20 "
                 f"{more}")
 
-    def refused(self, *words):
-        result = self.docflume(self.llm("attempts=1"), "-o", "refused", self.documents(3), code=3)
+    def refused(self):
+        """Nothing is sent, nothing tried again: the run ends and says so once."""
+        result = self.docflume(self.llm(), "-j", 2, "-o", "refused", self.documents(200), code=1)
         self.assertEqual((self.rows("refused"), self.server.stats()["requests"]), ([], 0))
-        said = str(self.rows("refused", "rejects"))
-        for word in words:
-            self.assertIn(word, said)
-        return result
+        self.assertEqual(len([line for line in result.err.splitlines() if "certificate" in line]), 1, result.err)
+        self.assertIn("SSL_CERT_FILE", result.err)
+        self.assertLess(result.seconds, 5)
 
     def test_a_certificate_that_nobody_vouches_for_is_refused_until_ssl_cert_file_does(self):
         self.secured()
-        self.refused("certificate")
+        self.refused()
         self.env["SSL_CERT_FILE"] = str(self.pem)
         self.docflume(self.llm(), "-o", "out", self.documents(20))
         self.assert_all_once(20)
@@ -62,13 +62,13 @@ class Tls(ServiceCase):
     def test_a_certificate_of_somebody_else_is_refused(self):
         self.secured("somebody.example", "DNS:somebody.example")
         self.env["SSL_CERT_FILE"] = str(self.pem)
-        self.refused("certificate")
+        self.refused()
 
     def test_another_certificate_of_the_same_name_is_refused(self):
         self.secured()
         (self.dir / "other").mkdir()
         self.env["SSL_CERT_FILE"] = str(certificate(self.dir / "other", "localhost", "DNS:localhost")[0])
-        self.refused("certificate")
+        self.refused()
 
     def test_many_requests_share_connections_by_http_2(self):
         self.secured(delay=700)

@@ -122,7 +122,7 @@ static void test_tls__refuses_a_certificate_that_nobody_vouches_for(void **state
 	(void)state;
 	clear_variables();
 	ask_tls(NULL);
-	assert_int_equal(ask.err, DF_ERR_IO);
+	assert_int_equal(ask.err, DF_ERR_USAGE);
 	assert_non_null(strstr(ask.message, "certificate"));
 	assert_null(strstr(ask.message, "s3cret"));
 	assert_int_equal(ask.phase, DF_HTTP_CONNECT);
@@ -145,7 +145,7 @@ static void test_tls__reads_the_variables_for_ca_files(void **state)
 	}
 	(void)setenv("SSL_CERT_FILE", "/nowhere/ca.pem", 1);
 	ask_tls(NULL);
-	assert_int_equal(ask.err, DF_ERR_IO);
+	assert_int_equal(ask.err, DF_ERR_USAGE);
 	assert_non_null(strstr(ask.message, "/nowhere/ca.pem"));
 	finish();
 	clear_variables();
@@ -169,7 +169,7 @@ static void test_tls__refuses_the_certificate_of_another_host(void **state)
 	open_http(&config);
 	(void)snprintf(ask.url, sizeof(ask.url), "https://127.0.0.1:%d/", port_of.port);
 	ask_run(&ask);
-	assert_int_equal(ask.err, DF_ERR_IO);
+	assert_int_equal(ask.err, DF_ERR_USAGE);
 	finish();
 }
 

@@ -206,6 +206,15 @@ static void test_no_answer__is_tried_again(void **state)
 	assert_says(DF_CALL_BAD_ANSWER, "limit");
 }
 
+static void test_a_server_that_cannot_be_trusted__is_not_asked_again(void **state)
+{
+	struct df_ask ask = help_chat("m");
+	struct df_http_response r = {.err = DF_ERR_USAGE, .message = "self-signed certificate"};
+	(void)state;
+	help_provider("openai")->parse(&ask, &r, &arena, &answer);
+	assert_says(DF_CALL_NOT_FOUND, "self-signed certificate");
+}
+
 /* ------------------------------------------------------------------ errors */
 
 #define OPENAI(message, type, code)                                                                                    \
@@ -468,6 +477,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_bad_answers__name_what_was_wrong, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_answer__is_tried_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_server_that_cannot_be_trusted__is_not_asked_again, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_errors__have_their_class_words_and_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_message__never_has_the_key_in_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_message__hides_a_key_however_it_is_written, setup, teardown),

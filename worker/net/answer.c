@@ -90,6 +90,8 @@ enum df_err df_answer_class(const struct df_transfer *t, CURLcode code)
 	case CURLE_OPERATION_TIMEDOUT:
 		return DF_ERR_TIMEOUT;
 	case CURLE_URL_MALFORMAT:
+	case CURLE_PEER_FAILED_VERIFICATION: /* nobody vouches for its certificate, or it is another host's */
+	case CURLE_SSL_CACERT_BADFILE:
 		return DF_ERR_USAGE;
 	case CURLE_FILESIZE_EXCEEDED:
 		return DF_ERR_LIMIT;
@@ -144,6 +146,9 @@ static void say(const struct df_transfer *t, enum df_err err, CURLcode code, con
 	else if (err == DF_ERR_CLOSED)
 		(void)snprintf(to, n, "\"" DF_STR_FMT "\": its answer is not whole: %llu bytes, then: %.120s",
 			       DF_STR_ARG(where), (unsigned long long)t->n_body, words);
+	else if (code == CURLE_PEER_FAILED_VERIFICATION)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": %.100s; SSL_CERT_FILE=FILE names whom to trust",
+			       DF_STR_ARG(where), words);
 	else
 		(void)snprintf(to, n, "\"" DF_STR_FMT "\": %.140s", DF_STR_ARG(where), words);
 }

@@ -53,7 +53,7 @@ enum df_http_phase { DF_HTTP_CONNECT, DF_HTTP_FIRST_BYTE, DF_HTTP_BODY, DF_HTTP_
 struct df_http_response {
 	enum df_err
 		err; /* OK, TIMEOUT, CLOSED (not a whole answer, or no HTTP), IO (resolve, connect, TLS), LIMIT (body or headers too long),
-		      * INTERRUPTED (cancelled), USAGE (malformed URL), NOMEM */
+		      * INTERRUPTED (cancelled), USAGE (malformed URL, a certificate that nobody vouches for), NOMEM */
 	char message[256];                            /* with an error, for people; holds no secret */
 	enum df_http_phase phase;                     /* how far it came */
 	long status;                                  /* 0: none came */

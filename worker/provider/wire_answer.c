@@ -287,7 +287,9 @@ void df_wire_error(struct df_answer *a, long status, const struct df_json *root,
 
 static void no_answer(const struct df_http_response *r, struct df_answer *ret)
 {
-	enum df_call_class class = r->err == DF_ERR_LIMIT ? DF_CALL_BAD_ANSWER : DF_CALL_RETRY;
+	enum df_call_class class = r->err == DF_ERR_LIMIT   ? DF_CALL_BAD_ANSWER
+				   : r->err == DF_ERR_USAGE ? DF_CALL_NOT_FOUND /* no try will change that */
+							    : DF_CALL_RETRY;
 	df_wire_fail(ret, class, "%s%s%s", df_err_name(r->err), r->message[0] ? ": " : "", r->message);
 }
 
