@@ -32,33 +32,16 @@ static uint64_t real_tokens(const struct df_flight *f, const struct df_outcome *
 	return o->status >= 300 ? 0 : f->tokens;
 }
 
-/*
- * Does this 429 speak of a limit that all calls share? It does when it says so (for seconds, or that nothing is left), when a limit is known, or when many
- * of the last answers were the same. Else it is this call's own bad luck: an overloaded server refuses one in ten at random, and slowing all down for each
- * of them would never end.
- */
-static bool speaks_for_all(const struct df_route *r, const struct df_outcome *o)
-{
-	struct df_limit_view v = df_limit_look(r->limit);
-	const struct df_limit_news *news = o->news;
-	if (v.rpm || v.tpm || o->answer->retry_after_ms >= DF_RATE_PAUSE_MS)
-		return true;
-	if (news && (news->requests_left == 0 || news->tokens_left == 0 || news->retry_after_ms >= DF_RATE_PAUSE_MS))
-		return true;
-	return __builtin_popcount(r->refusals) >= DF_RATE_MANY;
-}
-
 static void settle_limit(struct df_flight *f, const struct df_outcome *o)
 {
 	struct df_limit *l = f->route->limit;
 	bool is_rate = o->answer && o->answer->class == DF_CALL_RATE;
-	if (o->answer && o->status)
-		f->route->refusals = f->route->refusals << 1 | is_rate;
-	f->piece->lone = is_rate && (!l || !speaks_for_all(f->route, o));
+	f->piece->lone = is_rate && !l;
 	if (!l)
 		return;
-	if (is_rate && !f->piece->lone)
-		df_limit_push(l, f->has_reservation ? &f->reservation : NULL, o->news, o->answer->retry_after_ms);
+	if (is_rate)
+		f->piece->lone = !df_limit_push(l, f->has_reservation ? &f->reservation : NULL, o->news,
+						o->answer->retry_after_ms);
 	else if (o->never_sent || !f->went_out)
 		df_limit_cancel(l, &f->reservation);
 	else
@@ -219,7 +202,9 @@ static void back_off(struct df_piece *p, uint64_t wait_ns)
 {
 	struct df_caller *c = p->own->caller;
 	p->since_ns = df_http_now(c->http);
-	df_alarm_set(&c->alarms, &p->alarm, p->since_ns + wait_ns);
+	/* The loop's time is of the turn's begin, and the answer may be younger: what it asks for counts from now. */
+	uint64_t now_ns = c->boot_ns ? p->since_ns : df_clock_mono(&df_clock_real);
+	df_alarm_set(&c->alarms, &p->alarm, (now_ns > p->since_ns ? now_ns : p->since_ns) + wait_ns);
 }
 
 static void wait_and_retry(struct df_piece *p, const struct df_outcome *o)

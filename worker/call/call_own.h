@@ -117,7 +117,6 @@ struct df_route {
 	size_t n_ready;
 	struct df_alarm alarm;
 	uint64_t cool_until_ns;
-	uint32_t refusals; /* of its last 32 answers those that were RATE, a bit each */
 	/* money that was refused: what the purse looked like, and when it last looked otherwise */
 	struct df_purse_view purse;
 	uint64_t purse_ns;
