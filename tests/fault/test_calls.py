@@ -17,7 +17,7 @@ import flume
 from rundir import RunCase
 
 
-class Calls(RunCase):
+class CallCase(RunCase):
     def setUp(self):
         super().setUp()
         self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"), "DOCFLUME_CACHE": str(self.dir / "answers"),
@@ -48,6 +48,8 @@ class Calls(RunCase):
             self.assertTrue(row["answer"])
         return rows
 
+
+class Calls(CallCase):
     # ------------------------------------------------------------------ faults in passing
 
     def test_five_percent_of_faults_lose_nothing_and_cost_no_more_requests_than_faults(self):
@@ -113,7 +115,7 @@ class Calls(RunCase):
         shutil.rmtree(self.dir / "limits", ignore_errors=True)
 
 
-class Recorded(Calls):
+class Recorded(CallCase):
     def test_what_was_recorded_is_given_again_without_a_server_and_no_key_is_in_it(self):
         server = self.server()
         self.documents(40)

@@ -14,6 +14,14 @@
 #define MINUTE (60 * DF_SEC)
 #define DAY (86400 * DF_SEC)
 
+/* A sanitizer is slow: it looks at one seed in PACE. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PACE 5
+#else
+#define PACE 1
+#endif
+#define PACED(n) (((n) + PACE - 1) / PACE)
+
 struct outcome {
 	double used; /* of what the limit allows in that time */
 	uint64_t accepted, refused, noise, alone, early, sent, asks;
@@ -66,7 +74,7 @@ static void assert_exact(struct server s, uint64_t seed, uint32_t n_process, uin
 static void test_limit__600_a_minute_by_8_processes_fills_a_bucket_of_10_and_never_overflows_it(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 8; seed++)
+	for (uint64_t seed = 1; seed <= PACED(8); seed++)
 		assert_exact((struct server){.kind = SERVER_BUCKET, .per_minute = 600, .capacity = 10}, seed, 8, DF_MS,
 			     40 * DF_MS, 60 * MINUTE);
 }
@@ -74,7 +82,7 @@ static void test_limit__600_a_minute_by_8_processes_fills_a_bucket_of_10_and_nev
 static void test_limit__a_bucket_of_2_does_not_overflow_either(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 8; seed++)
+	for (uint64_t seed = 1; seed <= PACED(8); seed++)
 		assert_exact((struct server){.kind = SERVER_BUCKET, .per_minute = 600, .capacity = 2}, seed, 8, DF_MS,
 			     40 * DF_MS, 60 * MINUTE);
 }
@@ -82,7 +90,7 @@ static void test_limit__a_bucket_of_2_does_not_overflow_either(void **state)
 static void test_limit__a_sliding_window_never_sees_one_too_many(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 8; seed++)
+	for (uint64_t seed = 1; seed <= PACED(8); seed++)
 		assert_exact((struct server){.kind = SERVER_SLIDING, .per_minute = 600, .window_ns = MINUTE}, seed, 8,
 			     20 * DF_MS, 100 * DF_MS, 60 * MINUTE);
 }
@@ -90,7 +98,7 @@ static void test_limit__a_sliding_window_never_sees_one_too_many(void **state)
 static void test_limit__a_fixed_window_never_sees_one_too_many(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 8; seed++)
+	for (uint64_t seed = 1; seed <= PACED(8); seed++)
 		assert_exact((struct server){.kind = SERVER_FIXED,
 					     .per_minute = 600,
 					     .window_ns = MINUTE,
@@ -101,7 +109,7 @@ static void test_limit__a_fixed_window_never_sees_one_too_many(void **state)
 static void test_limit__slow_and_fast_limits_are_as_exact(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 3; seed++) {
+	for (uint64_t seed = 1; seed <= PACED(3); seed++) {
 		assert_exact((struct server){.kind = SERVER_SLIDING, .per_minute = 3, .window_ns = MINUTE}, seed, 8,
 			     20 * DF_MS, 100 * DF_MS, 600 * MINUTE);
 		assert_exact((struct server){.kind = SERVER_SLIDING, .per_minute = 60, .window_ns = MINUTE}, seed, 8,
@@ -124,7 +132,7 @@ static void test_limit__processes_that_begin_anew_after_a_pause_do_not_burst(voi
 		{.kind = SERVER_SLIDING, .per_minute = 20, .window_ns = MINUTE},
 		{.kind = SERVER_FIXED, .per_minute = 100, .window_ns = MINUTE, .offset_ns = 11 * DF_SEC},
 	};
-	for (uint64_t i = 0; i < 20; i++) {
+	for (uint64_t i = 0; i < PACED(20); i++) {
 		struct world w = {.seed = i,
 				  .n_process = 8,
 				  .jitter_ns = DF_MS,
@@ -141,7 +149,7 @@ static void test_limit__processes_that_begin_anew_after_a_pause_do_not_burst(voi
 static void test_limit__tokens_of_small_calls_fill_a_minute(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 4; seed++) {
+	for (uint64_t seed = 1; seed <= PACED(4); seed++) {
 		struct world w = {.seed = seed,
 				  .n_process = 8,
 				  .jitter_ns = 10 * DF_MS,
@@ -163,7 +171,7 @@ static void test_limit__tokens_of_small_calls_fill_a_minute(void **state)
 static void test_limit__large_calls_never_overflow_a_minute_of_tokens(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 12; seed++) {
+	for (uint64_t seed = 1; seed <= PACED(12); seed++) {
 		bool slides = seed % 2;
 		struct world w = {.seed = seed,
 				  .n_process = 8,
@@ -231,7 +239,7 @@ static void test_limit__told_600_when_it_is_300_it_learns_that(void **state)
 				 20 * DF_MS},
 			};
 			for (size_t k = 0; k < 5; k++)
-				for (uint64_t seed = 1; seed <= 3; seed++)
+				for (uint64_t seed = 1; seed <= PACED(3); seed++)
 					assert_learned(&lies[k], 600, seed);
 		}
 	}
@@ -260,7 +268,7 @@ static void test_limit__chance_alone_slows_nobody_down_whose_rate_is_not_known(v
 	const uint64_t noise[] = {10, 50, 150, 300};
 	struct outcome calm = noisy((struct server){.kind = SERVER_FREE}, 0, 0, 1, 60 * DF_SEC);
 	for (size_t i = 0; i < 4; i++) {
-		for (uint64_t seed = 1; seed <= 5; seed++) {
+		for (uint64_t seed = 1; seed <= PACED(5); seed++) {
 			struct outcome o = noisy((struct server){.kind = SERVER_FREE}, 0, noise[i], seed, 60 * DF_SEC);
 			double possible = (double)calm.accepted * (1 - (double)noise[i] / 1000);
 			if ((double)o.accepted < 0.90 * possible)
@@ -288,7 +296,7 @@ static void test_limit__chance_on_top_of_the_limit_that_was_told_costs_little(vo
 {
 	(void)state;
 	const uint64_t noise[] = {10, 50, 150, 300}, told[] = {600, 6000};
-	for (size_t i = 0; i < 8; i++) {
+	for (size_t i = 0; i < (PACE == 1 ? 8 : 4); i++) {
 		struct server s = {.kind = SERVER_BUCKET, .per_minute = told[i / 4], .capacity = 10};
 		struct outcome o = noisy_on_average(s, told[i / 4], noise[i % 4], 10 * MINUTE);
 		double possible = 1 - (double)noise[i % 4] / 1000;
