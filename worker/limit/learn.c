@@ -129,7 +129,8 @@ static uint64_t rate_until_now(const struct df_cell *c, const struct df_refusal 
 
 static void wait_for(struct df_cell *c, const struct df_refusal *r, bool is_window)
 {
-	uint64_t backoff = clamp(4 * (DF_MINUTE_NS * PER_MILLE / c->rate_requests), BACKOFF_MIN, BACKOFF_MAX);
+	uint64_t backoff = clamp(4 * (DF_MINUTE_NS * PER_MILLE / clamp(c->rate_requests, RATE_MIN, UINT64_MAX)),
+				 BACKOFF_MIN, BACKOFF_MAX);
 	backoff = c->n_blocked == KNOWN ? BACKOFF_KNOWN : clamp(backoff << c->n_blocked, 0, BACKOFF_LONGEST);
 	uint64_t wait = r->wait_ms >= 0 ? (uint64_t)r->wait_ms * DF_MS : 0;
 	/* What a server says is a floor. Nothing said, or proved too short: no more than that. */
@@ -221,7 +222,8 @@ static bool is_impossible(struct df_cell *c, const struct df_refusal *r, uint64_
 bool df_learn_refused(struct df_cell *c, const struct df_refusal *r)
 {
 	uint64_t rate = rate_until_now(c, r);
-	uint64_t patience = rate ? 5 * (DF_MINUTE_NS * PER_MILLE / rate) : 0;
+	rate = rate > RATE_MIN ? rate : RATE_MIN;
+	uint64_t patience = 5 * (DF_MINUTE_NS * PER_MILLE / rate);
 	patience = patience > WINDOW_WAIT ? patience : WINDOW_WAIT;
 	bool blocked = df_learn_is_blocked(c), was_window = c->n_blocked == KNOWN;
 	if (!blocked && r->told <= 0 && is_impossible(c, r, rate)) {
