@@ -164,6 +164,10 @@
 /* --- calls of APIs --- */
 #define DF_CALLS_IN_FLIGHT 4096 /* of one model, in one process, when nothing smaller is set */
 #define DF_CALLS_OF_WORKER 512 /* a pipeline that only asks models gets a worker for each so many in flight; user: -j */
+/* Calls that wait beside those in flight, before a worker begins no further lease; it looks again after LOOK_MS, doubled up to LOOK_MAX_MS. */
+#define DF_CALLS_WAITING 256
+#define DF_CALLS_LOOK_MS 5
+#define DF_CALLS_LOOK_MAX_MS 20
 #define DF_CALL_AHEAD_MS 50 /* reservations are made so far ahead of their time, so that a late timer loses no rate */
 #define DF_CALL_SLOT_MS 10  /* between looks for a slot while other processes have them all */
 #define DF_CALL_PURSE_MS 50 /* between looks at a budget that others have reserved ... */
@@ -177,8 +181,6 @@
 #define DF_RETRY_COST_TIMEOUT 10
 #define DF_RATE_ANSWERS_MAX 20 /* 429 of one call on one model */
 #define DF_RATE_CALM 3         /* of them without a back-off of the call's own */
-#define DF_RATE_PAUSE_MS 3000  /* who refuses for so long speaks of a limit */
-#define DF_RATE_MANY 24        /* 429 among the last 32 answers: so does that */
 #define DF_BREAKER_FAILURES 10
 #define DF_BREAKER_PAUSE_MS 1000
 #define DF_BREAKER_PAUSE_MAX_MS 30000
@@ -200,7 +202,7 @@
 #define DF_HTTP_BODY_MAX (128U << 20)    /* of an answer, decoded */
 #define DF_HTTP_HEAD_BYTES (256U << 10)  /* of an answer: status line, headers, trailers */
 #define DF_HTTP_SEND_BYTES (256U << 20)  /* of a request: URL, headers, body */
-#define DF_HTTP_RECEIVE_BYTES (8U << 10) /* read from a socket at once; each request in flight has so much */
+#define DF_HTTP_RECEIVE_BYTES (4U << 10) /* read from a socket at once; each request in flight has so much */
 #define DF_HTTP_UPLOAD_BYTES (16U << 10) /* the same for what is sent over TLS: the least that libcurl takes */
 #define DF_HTTP_KEEP_BYTES 4096U         /* a buffer not larger than this is kept for the next request */
 #define DF_HTTP_HOSTS_MAX 256            /* remembered: look-up made, HTTP/2 spoken */

@@ -55,6 +55,7 @@ struct df_agent {
 	uint32_t n_hand; /* threads started; n_ended of them have come to their end */
 	uint32_t n_ended;
 	uint32_t n_free; /* of them, those that wait for a lease, or are about to */
+	uint32_t n_held; /* of them, those that have one and wait until fewer calls do */
 	uint32_t hand_max;
 	bool leaving, failed;
 	struct df_fail fail;
@@ -80,7 +81,7 @@ void df_agent_failed(struct df_agent *a, const struct df_fail *fail);
 
 /* agent_hands.c */
 enum df_err df_hands_start(struct df_agent *a, struct df_fail *fail) DF_MUST_CHECK;
-/* More of them while leases wait that none is free for. Under the mutex. */
+/* One more when leases wait and none is free for them, nor is held up: the next one comes when this one has begun. Under the mutex. */
 void df_hands_add(struct df_agent *a);
 /* They were told to leave; a document that computes for an hour does not hold a worker: the process ends then, with code 0 or 1. */
 void df_hands_end(struct df_agent *a, enum df_err err);

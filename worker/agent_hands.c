@@ -3,7 +3,8 @@
  * agent_hands: the threads that compute: one, or where leases wait for the network up to DF_HANDS_MAX, of which one computes at a time.
  *
  * DESIGN. The first opens the stages, ends the confinement, and then works like any other. Others are started when a lease waits and none is
- * free, and stay: a pipeline that needed them once needs them again. All share one opened pipeline; each has a job of its own, which runs
+ * free, one after the other as leases begin, and stay: a pipeline that needed them once needs them again. While more calls wait than there is use
+ * for, no lease begins: so memory follows the calls in flight, not the leases that were sent ahead. All share one opened pipeline; each has a job of its own, which runs
  * from lease to result with the compute turn, and leaves it only where a stage waits. Lease numbers are taken in the order in
  * which leases came, under the mutex; results come in whatever order they are done.
  */
@@ -55,12 +56,44 @@ static struct df_parcel *next_lease(struct df_hand *hand, bool counted, struct d
 	return p;
 }
 
+/* What a lease's documents take while they wait would be taken for nothing as long as the calls of others wait, too. */
+static void wait_until_calm(struct df_agent *a)
+{
+	uint64_t ms = DF_CALLS_LOOK_MS;
+	bool leaving = false;
+	if (df_network_crowded(a->network)) {
+		(void)pthread_mutex_lock(&a->mutex);
+		a->n_held++;
+		(void)pthread_mutex_unlock(&a->mutex);
+		while (!leaving && df_network_crowded(a->network)) {
+			(void)nanosleep(&(struct timespec){.tv_nsec = (long)(ms * DF_MS)}, NULL);
+			ms = 2 * ms > DF_CALLS_LOOK_MAX_MS ? DF_CALLS_LOOK_MAX_MS : 2 * ms;
+			(void)pthread_mutex_lock(&a->mutex);
+			leaving = a->leaving;
+			(void)pthread_mutex_unlock(&a->mutex);
+		}
+		(void)pthread_mutex_lock(&a->mutex);
+		a->n_held--;
+		(void)pthread_mutex_unlock(&a->mutex);
+	}
+}
+
+/* The compute turn, and then somebody else may come. */
+static void begin_turn(struct df_agent *a)
+{
+	wait_until_calm(a);
+	df_turn_begin(a->turn);
+	(void)pthread_mutex_lock(&a->mutex);
+	df_hands_add(a);
+	(void)pthread_mutex_unlock(&a->mutex);
+}
+
 static enum df_err run_lease(struct df_hand *hand, const struct df_msg *msg, const struct df_parcel *p,
 			     struct df_fail *fail)
 {
 	struct df_agent *a = hand->agent;
 	if (a->turn)
-		df_turn_begin(a->turn);
+		begin_turn(a);
 	enum df_err err = df_job_run(hand->job, msg, p->payload, p->n_payload);
 	if (a->turn)
 		df_turn_end(a->turn);
@@ -187,19 +220,17 @@ static void *other_hand(void *self)
 void df_hands_add(struct df_agent *a)
 {
 	pthread_attr_t attr;
-	if (!a->opened || a->leaving || a->n_hand >= a->hand_max || a->inbox.n <= a->n_free)
+	if (!a->opened || a->leaving || a->n_hand >= a->hand_max || !a->inbox.n || a->n_free || a->n_held)
 		return;
 	(void)pthread_attr_init(&attr);
 	(void)pthread_attr_setstacksize(&attr, (size_t)STACK_TIMES * DF_NETWORK_STACK_BYTES);
-	while (a->n_hand < a->hand_max && a->inbox.n > a->n_free) {
-		struct df_hand *hand = &a->hand[a->n_hand];
-		hand->agent = a;
-		if (pthread_create(&hand->thread, &attr, other_hand, hand) != 0) {
-			a->hand_max = a->n_hand;
-			break;
-		}
+	struct df_hand *hand = &a->hand[a->n_hand];
+	hand->agent = a;
+	if (pthread_create(&hand->thread, &attr, other_hand, hand) == 0) {
 		a->n_hand++;
 		a->n_free++;
+	} else {
+		a->hand_max = a->n_hand;
 	}
 	(void)pthread_attr_destroy(&attr);
 }

@@ -211,6 +211,11 @@ void df_network_stop(struct df_network *n, uint64_t grace_ns)
 	df_caller_stop(n->caller, grace_ns);
 }
 
+bool df_network_crowded(const struct df_network *n)
+{
+	return df_caller_stats(n->caller).waiting > DF_CALLS_WAITING;
+}
+
 /* ------------------------------------------------------------------ signs of life */
 
 static void beat(void *self)

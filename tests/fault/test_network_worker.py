@@ -79,6 +79,25 @@ class Network(RunCase):
         if flume.SLOW == 1:
             self.assertLess(peak, 80 << 20)
 
+    def test_leases_begin_as_calls_are_sent_and_not_all_at_once(self):
+        """6,000 documents of 100 bytes would all be handed in at once; what is out follows the calls in flight."""
+        server = self.server(delay=100)
+        self.write("in.jsonl", documents(6000, 100))
+        child = self.begin(self.llm(server, "concurrency=300"), "-j", 1, "--cache", "no", "-o", "out", "in.jsonl", stderr=-3, stdout=-3)
+        most = 0
+        while child.poll() is None:
+            try:
+                news = json.loads((self.dir / "out" / "status.json").read_text())
+                most = max([most] + [p.get("calls_out", 0) for p in news["processes"]])
+            except (OSError, ValueError, KeyError):
+                pass
+            time.sleep(0.02)
+        self.assertEqual(child.returncode, 0)
+        self.assertGreaterEqual(most, 256)  # as many waited as there is use for
+        self.assertLess(most, 300 + 256 + 3 * 512)
+        self.assertEqual(server.stats()["max_in_flight"], 300)
+        self.assert_all_once(6000)
+
     def test_small_text_files_wait_together(self):
         server = self.server(delay=1500)
         for i in range(100):
