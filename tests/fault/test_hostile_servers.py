@@ -31,14 +31,16 @@ class Hostile(RunCase):
                     "HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config")}
 
     def server(self, answer):
-        """answer(prompt) -> the body of a 200, or (status, headers, body). The server counts requests."""
+        """answer(prompt) -> the body of a 200, or (status, headers, body), or None for no answer; it may take the handler too. The server counts requests."""
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 self.server.prompts.append(body["messages"][-1]["content"])
-                out = answer(self.server.prompts[-1])
+                out = answer(self.server.prompts[-1], self) if answer.__code__.co_argcount > 1 and not answer.__defaults__ else answer(self.server.prompts[-1])
+                if out is None:
+                    return
                 status, headers, out = out if isinstance(out, tuple) else (200, {}, out)
                 self.send_response(status)
                 for name, value in headers.items():
@@ -91,6 +93,28 @@ class Hostile(RunCase):
                 self.documents(100, "7 " * 500)
                 self.docflume("-o", f"out{usage}", "-j", 1, "--budget", "0.01", self.llm(server, "max_tokens=1000 concurrency=10"), "in.jsonl", code=4)
                 self.assertLessEqual(sum(len(p) * 0.15e-6 + 1000 * 0.6e-6 for p in server.prompts), 0.01)
+
+    def test_a_request_that_an_old_connection_swallowed_is_counted_and_paid_for(self):
+        seen = {}
+        closed = []
+
+        def answer(prompt, handler):
+            connection = handler.client_address
+            seen[connection] = seen.get(connection, 0) + 1
+            if seen[connection] == 2:  # read, billed, and closed without a byte
+                closed.append(prompt)
+                handler.close_connection = True
+                return None
+            return chat("fine", (20, 2))
+        server = self.server(answer)
+        self.documents(20)
+        self.docflume("-o", "out", "-j", 1, self.llm(server, "concurrency=1 max_tokens=1000"), "in.jsonl")
+        self.assertEqual(len(self.rows("out")), 20)
+        self.assertGreater(len(closed), 5)
+        spans = [json.loads(line) for line in (self.dir / "out" / "trace.jsonl").read_text().splitlines()]
+        self.assertEqual(len([s for s in spans if s["kind"] == "attempt"]), len(server.prompts))
+        costs = json.loads((self.dir / "out" / "run.json").read_text())["costs"]
+        self.assertGreaterEqual(costs["usd"], len(closed) * 1000 * 0.6e-6)
 
     # ------------------------------------------------------------------ answers
 

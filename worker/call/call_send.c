@@ -187,6 +187,7 @@ static void send_request(struct df_flight *f, const struct df_ask *ask)
 		.n_header = parts.n_header,
 		.body = parts.body,
 		.timeout = options_of(f)->timeout,
+		.no_repeat = true,
 		.on_data = ask->stream ? on_data : NULL,
 		.on_done = answered,
 		.self = f,

@@ -17,6 +17,10 @@ static int on_connected(void *self, char *their_ip, char *our_ip, int their_port
 	(void)their_ip, (void)our_ip, (void)their_port, (void)our_port;
 	if (t->stopped != DF_OK || t->state == DF_TRANSFER_OVER)
 		return CURL_PREREQFUNC_ABORT;
+	/* libcurl is about to send it once more. Over HTTP/2 it mostly does since the server said that it has not looked at it (REFUSED_STREAM). */
+	bool sent = t->phase == DF_HTTP_FIRST_BYTE && !t->again;
+	if (t->no_repeat && sent && !t->newer && !(t->host && t->host->newer))
+		return CURL_PREREQFUNC_ABORT;
 	if (!t->connected)
 		t->connected = df_clock_mono(&df_clock_real);
 	df_host_connected(t);

@@ -11,7 +11,7 @@
  * (complete JSON, or the end event).
  *
  * TLS is always verified, and spoken from 1.2 on; HTTP/2 by ALPN. No redirect is followed (an API makes none; a key must not travel on). A request whose
- * open connection turned out dead before a byte of its answer came is sent again, whole, on another one. Messages name host and port, never a path,
+ * open connection turned out dead before a byte of its answer came is sent again, whole, on another one, unless that is not wanted (no_repeat). Messages name host and port, never a path,
  * query, password or header; a request's strings are wiped when it is done.
  *
  * The first request to a host that is not known goes ahead alone until it is connected (one look-up, one handshake), its time-outs and theirs running.
@@ -81,6 +81,8 @@ struct df_http_request {
 	/* A connection of its own: over one that is used again, a request whose connection dies before an answer is sent once more by libcurl, although the
 	 * server may have had it. For what must not be done twice. */
 	bool once;
+	/* Such a request is not sent once more but ends (CLOSED), for whoever counts and pays for each; over HTTP/1. */
+	bool no_repeat;
 	uint64_t body_max; /* bytes of an answer, after decoding; more is DF_ERR_LIMIT. 0: DF_HTTP_BODY_MAX */
 	/* Streamed: bytes as they come; false ends the request (INTERRUPTED). NULL: the whole body is kept for on_done. Called for status 2xx
 	 * only; other bodies are kept. It may send and cancel, this one too. */

@@ -62,7 +62,7 @@ struct df_transfer {
 	uint64_t timer, timer_at;
 	enum df_http_phase phase;
 	bool again; /* the one repetition was made */
-	bool once;
+	bool once, no_repeat;
 	/* the answer */
 	struct df_buf head, body;
 	uint64_t n_head, n_body; /* bytes that came; of the body: decoded */

@@ -253,12 +253,19 @@ void df_transfer_end(struct df_transfer *t, enum df_err err, CURLcode code)
 	end(t, err, code, NULL);
 }
 
+/* Its server may have had all of it, though sending ended in an error. */
+static bool went_whole(const struct df_transfer *t)
+{
+	curl_off_t sent = 0;
+	return df_curl.easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &sent) != CURLE_OK || (uint64_t)sent >= t->up.n;
+}
+
 void df_transfer_finished(struct df_transfer *t, CURLcode code)
 {
 	/* libcurl itself repeats what an old connection swallowed, also a body that a reset cut (that is an error in receiving); its source repeats no error in
 	 * sending once a transfer is under way. */
 	long fresh = 1;
-	if (code == CURLE_SEND_ERROR && t->n_head == 0 && !t->again &&
+	if (code == CURLE_SEND_ERROR && t->n_head == 0 && !t->again && !(t->no_repeat && went_whole(t)) &&
 	    df_curl.easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh) == CURLE_OK && fresh == 0) {
 		t->again = true;
 		leave_multi(t);
@@ -290,6 +297,7 @@ static void set_up(struct df_transfer *t, const struct df_http_request *r)
 	t->timeout = r->timeout;
 	t->body_max = r->body_max ? r->body_max : DF_HTTP_BODY_MAX;
 	t->once = r->once;
+	t->no_repeat = r->no_repeat;
 	t->read_body = r->read_body;
 	t->body_size = r->body_size;
 	t->on_data = r->on_data;
