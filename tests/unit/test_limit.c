@@ -151,7 +151,7 @@ static void test_limit__a_place_that_is_late_or_void_is_not_used(void **state)
 	struct bench b = {0};
 	open_with(&b, (struct df_limit_config){.rpm = 600});
 	assert_int_equal(df_limit_reserve(b.l, 0, &b.r, &b.fail), DF_OK);
-	b.w.now = b.r.at_boot_ns + 100 * DF_MS;
+	b.w.now = b.r.at_boot_ns + 50 * DF_MS;
 	assert_true(df_limit_valid(b.l, &b.r));
 	b.w.now += 2 * DF_MS;
 	assert_false(df_limit_valid(b.l, &b.r));

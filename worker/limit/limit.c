@@ -349,7 +349,7 @@ bool df_limit_valid(struct df_limit *l, const struct df_reservation *r)
 	uint64_t head;
 	if (df_cell_read(l, &c, &head) != DF_OK || c.epoch != r->epoch)
 		return false;
-	uint64_t interval = df_limit_interval(l, &c), late = min_of(max_of(interval, LATE_MIN_NS), LATE_MAX_NS);
+	uint64_t interval = df_limit_interval(l, &c), late = min_of(max_of(interval / 2, LATE_MIN_NS), LATE_MAX_NS);
 	if ((interval || token_ns_of(l, &c) > 0) && df_limit_now(l) > r->at_boot_ns + late)
 		return false;
 	note_sent(l, r->at_boot_ns);

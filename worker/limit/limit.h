@@ -72,8 +72,8 @@ struct df_reservation {
  * begins anew. DF_ERR_CORRUPT, DF_ERR_CHANGED: the file was damaged, or removed, while it is in use: nothing may be sent. */
 enum df_err df_limit_reserve(struct df_limit *l, uint64_t tokens, struct df_reservation *ret,
 			     struct df_fail *fail) DF_MUST_CHECK;
-/* Just before sending. False: a 429 came since, or it is so late that this call would run into the next ones (an interval, at least 25 and at most 150
- * ms): cancel and reserve again. True marks it as sent. */
+/* Just before sending. False: a 429 came since, or it is so late that this call would run into the next ones (half an interval, at least 25 and at
+ * most 150 ms): cancel and reserve again. True marks it as sent. */
 bool df_limit_valid(struct df_limit *l, const struct df_reservation *r);
 /* It was not sent: gives requests and tokens of the day back, and its place when no later one was given away. */
 void df_limit_cancel(struct df_limit *l, const struct df_reservation *r);
