@@ -105,6 +105,37 @@ class Rates(RunCase):
         self.assertEqual(stats["early_retries"], 0)
         self.assertGreaterEqual(used, 0.95 if SOAK else 0.90 / flume.SLOW)
 
+    # ------------------------------------------------------------------ refusals at random, and limits that nobody told
+
+    def finish(self, name, n, server, more):
+        self.documents(n)
+        begun = time.monotonic()
+        self.docflume(*self.arguments(server, 4, more))
+        took, stats = time.monotonic() - begun, server.stats()
+        self.assert_all_once(n)
+        self.assertEqual(stats["paid_twice"], 0)
+        print(f"figure: {name}: {n} calls, {stats['requests']} requests, {stats['answers'].get('429', 0)} answers 429, {took:.1f} s", flush=True)
+        return took, stats
+
+    def test_refusals_at_random_do_not_slow_down_whose_limit_is_not_known(self):
+        server = self.server(faults="429:0.05+500:0.05", delay="20..50", style="none")
+        took, stats = self.finish("5 % 429 and 5 % 500, no limit known", 2000, server, "concurrency=200")
+        self.assertEqual(stats["requests"], 2000 + stats["faults"]["status"])
+        self.assertLess(took, 6 * flume.SLOW)
+
+    def test_refusals_at_random_slow_down_a_rate_that_was_told_for_a_moment_only(self):
+        server = self.server(rpm=6000, limit="bucket", burst=10, faults="429:0.05", delay=20, style="none")
+        took, stats = self.finish("5 % 429, 6000 a minute told and true", 900, server, "rpm=6000")
+        self.assertEqual(stats["violations"], 0)
+        self.assertEqual(stats["requests"], 900 + stats["faults"]["status"])
+        self.assertLess(took, 25 * flume.SLOW)  # 9.5 s of it at least
+
+    def test_a_limit_that_nobody_told_is_found(self):
+        server = self.server(rpm=3000, limit="bucket", burst=20, delay=20, style="none")
+        took, stats = self.finish("3000 a minute, nobody told", 900, server, "concurrency=100")
+        self.assertLessEqual(stats["answers"].get("429", 0), 100 + 60)  # who was out when it began, and who searched
+        self.assertLess(took, 40 * flume.SLOW)  # 17.6 s of it at least
+
     # ------------------------------------------------------------------ who shares it
 
     def test_a_killed_worker_costs_no_rate_for_longer_than_a_second_and_nothing_is_paid_twice_beyond_its_calls(self):
