@@ -247,6 +247,8 @@ void df_purse_unpriced(struct df_purse *p)
 struct df_purse_view df_purse_look(const struct df_purse *p)
 {
 	int64_t spent = atomic_load(&p->page->spent), committed = atomic_load(&p->page->committed);
+	if (spent > committed) /* a process of an earlier life settled what was taken over as spent */
+		spent = committed;
 	return (struct df_purse_view){
 		.budget = (double)atomic_load(&p->page->budget) / NANO,
 		.spent = (double)spent / NANO,

@@ -40,6 +40,28 @@ static void test_budget__is_never_overshot_and_ends_the_run_quickly(void **state
 	}
 }
 
+static void test_budget__that_one_slow_call_holds_is_waited_for(void **state)
+{
+	(void)state;
+	struct world w;
+	enum { N = 3 };
+	double worst = (12 * 0.15 + 20 * 0.60) / 1e6, real = (10 * 0.15 + 5 * 0.60) / 1e6;
+	open_world(&w, 1, worst + (N - 1) * real + 1e-9, false);
+	w.http.latency_ns = 100 * DF_SEC;
+	struct df_route *route = open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini")});
+	struct job *j = calloc(N, sizeof(*j));
+	for (unsigned i = 0; i < N; i++) {
+		make_chat(&w, &j[i], &route, 1, i);
+		submit(&w, &j[i]);
+	}
+	run_all(&w, N);
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(j[i].call.err, DF_OK);
+	release(j, N);
+	df_route_close(&route);
+	close_world(&w);
+}
+
 static void test_budget__refuses_a_model_without_a_price(void **state)
 {
 	(void)state;
@@ -509,6 +531,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_budget__is_never_overshot_and_ends_the_run_quickly),
+		cmocka_unit_test(test_budget__that_one_slow_call_holds_is_waited_for),
 		cmocka_unit_test(test_budget__refuses_a_model_without_a_price),
 		cmocka_unit_test(test_batch__with_one_bad_input_costs_that_input_alone),
 		cmocka_unit_test(test_batch__that_is_wrong_as_a_whole_is_not_cut_to_pieces),

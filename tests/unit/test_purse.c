@@ -253,6 +253,30 @@ static void assert_never_overshot(uint64_t seed, bool killing)
 	(void)munmap(truth, sizeof(*truth));
 }
 
+/* It outlived its coordinator for a moment, and settles what the next life has counted as spent. */
+static void test_purse__what_a_process_of_the_last_life_settles_is_not_counted_twice(void **state)
+{
+	(void)state;
+	struct place d;
+	int fd;
+	struct df_fail fail;
+	struct df_purse *late = NULL;
+	make(&d);
+	struct df_purse *p = open_purse(d.fd, 1, &fd);
+	assert_int_equal(df_purse_map(fd, &late, &fail), DF_OK);
+	assert_int_equal(df_purse_reserve(late, 0.8), DF_OK);
+	df_purse_close(&p);
+	p = open_purse(d.fd, 1, &fd);
+	assert_usd(df_purse_look(p).spent, 0.8);
+	df_purse_settle(late, 0.8, 0.25);
+	assert_usd(df_purse_look(p).spent, 0.25);
+	assert_int_equal(df_purse_reserve(p, 0.75), DF_OK);
+	assert_int_equal(df_purse_reserve(p, 0.01), DF_ERR_QUOTA);
+	df_purse_close(&late);
+	df_purse_close(&p);
+	removed(&d);
+}
+
 static void test_purse__eight_processes_never_overshoot_a_budget(void **state)
 {
 	(void)state;
@@ -360,6 +384,7 @@ int main(void)
 		cmocka_unit_test(test_purse__calls_of_unknown_price_are_counted_and_cost_nothing),
 		cmocka_unit_test(test_purse__what_is_no_amount_is_refused),
 		cmocka_unit_test(test_purse__the_next_life_counts_what_was_reserved_as_spent),
+		cmocka_unit_test(test_purse__what_a_process_of_the_last_life_settles_is_not_counted_twice),
 		cmocka_unit_test(test_purse__eight_processes_never_overshoot_a_budget),
 		cmocka_unit_test(test_purse__nor_do_they_when_they_are_killed_and_begin_again),
 		cmocka_unit_test(test_purse__anything_but_a_purse_is_refused),

@@ -213,7 +213,9 @@ enum df_err df_flight_pay(struct df_flight *f)
 	if (moved || !r->purse_ns)
 		r->purse_ns = now_ns;
 	r->purse = v;
-	if (v.spent + worst_usd <= v.budget && now_ns - r->purse_ns < DF_CALL_PURSE_PATIENCE_MS * DF_MS)
+	bool comes_back = now_ns - r->purse_ns < DF_CALL_PURSE_PATIENCE_MS * DF_MS ||
+			  atomic_load(&c->in_flight) > 0; /* one's own calls give it back for sure, however slow */
+	if (v.spent + worst_usd <= v.budget && comes_back)
 		return DF_ERR_AGAIN;
 	no_money(c, &v, worst_usd);
 	return DF_ERR_QUOTA;
