@@ -69,8 +69,8 @@ static enum df_err prepare(const struct df_heritage *h, struct df_arena *arena, 
 		DF_TRY(df_spawner_start(needs.command, needs.n_stage, &c->spawner, fail));
 	c->calls = (needs.flags & DF_STAGE_NETWORK) != 0;
 	atomic_store(&calls_out, c->calls);
-	if (c->calls) /* one arena for the thread that computes, one for the network's: more would only keep memory apart */
-		(void)mallopt(M_ARENA_MAX, 2);
+	if (c->calls) /* one arena: threads take turns, and more would only keep memory apart */
+		(void)mallopt(M_ARENA_MAX, 1);
 	if (c->calls)
 		DF_TRY(df_network_load(h, fail));
 	(void)df_peak_rss_bytes(); /* opens what it reads later */
