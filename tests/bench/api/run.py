@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """run.py [ROW ...]: docflume's API calls beside aiohttp + uvloop, in turns against the same api_server; medians, ratios and aims.
 
-ROWs: slow wide fast streams faults5 faults30 rpm told (all but the last two, which take minutes, when none is named).
+ROWs: slow wide fast streams faults5 faults30 rpm told; all of them when none is named: about six minutes.
   --reps N        turns (3)             --peers 0       our side alone
   --docflume BIN  ($DOCFLUME, build/release/docflume)   --json FILE   every measurement as a JSON line
+  --time-limit S  (480) a command that still runs then is ended, and what is left is not measured; any command has 120 s
 
 Wall is the server's: from the first request's arrival to the last answer's end, the same for both sides; the whole command stands beside
-it. CPU and memory are of the command with all its processes. Ends with 1 when a run failed, with 3 when an aim was missed."""
+it. CPU is of the command with all its processes. Memory of row wide is the most that all processes had at one moment, looked at every 50 ms: as PSS, in
+which a page that several processes map counts once in all, and as RSS, in which it counts for each. Ends with 1 when a run failed, with 3 when an aim was
+missed."""
 import argparse
 import collections
 import json
@@ -15,13 +18,13 @@ import math
 import os
 import pathlib
 import platform
-import re
 import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -32,10 +35,10 @@ sys.path.insert(0, str(ROOT / "tests" / "api"))
 import api  # noqa: E402
 
 # calls, in flight; options of the server's path; whether calls are tried again; the stage's own options
-Row = collections.namedtuple("Row", "title calls in_flight server retry stage")
+Row = collections.namedtuple("Row", "title calls in_flight server retry stage watch", defaults=(False,))
 ROWS = {
     "slow": Row("100 calls x 3 s", 100, 100, {"delay": 3000}, False, ""),
-    "wide": Row("2,000 x 0.5 s at 500 in flight", 2000, 500, {"delay": 500}, False, ""),
+    "wide": Row("2,000 x 0.5 s at 500 in flight", 2000, 500, {"delay": 500}, False, "", True),
     "fast": Row("20,000 x 20 ms at 200 in flight", 20000, 200, {"delay": 20}, False, ""),
     "streams": Row("50 streams of 500 tokens", 50, 50, {"delay": "1500..3500", "gap": 5}, False, ""),
     "faults5": Row("5 % 429 and 500, 2,000 calls", 2000, 100, {"delay": 50, "faults": "429:0.025+500:0.025"}, True, "attempts=9"),
@@ -45,6 +48,7 @@ ROWS = {
     "told": Row("told 600 when the real limit is 300", 340, 64, {"limit": "bucket", "rpm": 300, "burst": 5, "told_rpm": 600}, True, ""),
 }
 PIPELINE = os.environ.get("DF_BENCH_PIPELINE", 'llm model=openai/any base_url={url} concurrency={in_flight} prompt="{{{{text}}}}" {more}')
+RATES = ("limit=bucket,burst=10", "limit=bucket,burst=2", "limit=sliding")
 TOKENS = 500
 PATIENCE_S = 120  # with any command
 
@@ -61,46 +65,91 @@ def corpus(folder, n, name="in.jsonl"):
     return path
 
 
-class TooLong(Exception):
-    pass
-
-
-def too_long(*_):
-    raise TooLong
-
-
 def wait_for(child, seconds):
-    """wait4 with a limit, without polling: (exit code, usage). A command that takes longer is ended, and that is its failure."""
-    signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds))
+    """wait4 with a limit: the usage. A command that takes longer, or than the whole of this has left, is ended, and that is its failure."""
+    seconds = max(0.001, min(seconds, until - time.monotonic()))
+    late = threading.Event()
+
+    def end(number):
+        late.set()
+        os.kill(child.pid, number)
+    timers = [threading.Timer(seconds + more, end, (number,)) for more, number in ((0, signal.SIGTERM), (2, signal.SIGKILL))]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
     try:
         _, status, used = os.wait4(child.pid, 0)
-    except TooLong:
-        child.terminate()
-        time.sleep(2)
-        child.kill()
-        child.wait()
-        raise Failed(f"took more than {seconds:.0f} s") from None
+        child.returncode = os.waitstatus_to_exitcode(status)
     except BaseException:
         child.kill()
         child.wait()
         raise
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+        for timer in timers:
+            timer.cancel()
+    if late.is_set():
+        raise Failed(f"took more than {seconds:.0f} s")
     return used
 
 
-def command(argv, env=None):
-    """Runs it: whole wall, CPU and the largest process's memory of it and its children, stdout."""
+def family(pid):
+    """The process and all that come from it."""
+    found = [pid]
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            for child in pathlib.Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
+                found += family(int(child))
+    except OSError:
+        pass
+    return found
+
+
+def memory_now(pid):
+    """(PSS, RSS) of the process with all that come from it, in bytes."""
+    sums = {"Pss:": 0, "Rss:": 0}
+    for one in family(pid):
+        try:
+            with open(f"/proc/{one}/smaps_rollup", encoding="ascii") as f:
+                for words in (line.split() for line in f):
+                    if words[0] in sums:
+                        sums[words[0]] += int(words[1]) * 1024
+        except OSError:
+            pass
+    return sums["Pss:"], sums["Rss:"]
+
+
+class Watch(threading.Thread):
+    """The most memory that all processes of a command had at one moment."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.pid, self.pss, self.rss, self.over = pid, 0, 0, threading.Event()
+
+    def run(self):
+        while not self.over.wait(0.05):
+            pss, rss = memory_now(self.pid)
+            self.pss, self.rss = max(self.pss, pss), max(self.rss, rss)
+
+
+def command(argv, env=None, watch=False):
+    """Runs it: whole wall, CPU of it and its children, stdout; watch: memory of all together."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         start = time.perf_counter()
         child = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, cwd=ROOT)
-        used = wait_for(child, PATIENCE_S)
+        watcher = Watch(child.pid)
+        if watch:
+            watcher.start()
+        try:
+            used = wait_for(child, PATIENCE_S)
+        finally:
+            watcher.over.set()
         wall = time.perf_counter() - start
         out.seek(0)
         err.seek(0)
         said = err.read().decode(errors="replace")
-        result = {"wall_command_s": wall, "cpu_s": used.ru_utime + used.ru_stime, "largest_rss_bytes": used.ru_maxrss * 1024}
+        result = {"wall_command_s": wall, "cpu_s": used.ru_utime + used.ru_stime}
+        if watch:
+            result.update(pss_bytes=watcher.pss, rss_bytes=watcher.rss)
         return child.returncode, result, out.read(), said
 
 
@@ -148,54 +197,24 @@ class Docflume(Side):
         state = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
         try:
             if stream:
-                return self.run_streams(row, documents, url, state)
+                return self.run_streams(row, url, self.environment(state))
             more = ["-j", "8"] if "rpm" in row.stage else []
-            code, result, _, said = command([*self.argv(row, url), *more, "-o", state / "out", documents], self.environment(state))
+            code, result, _, said = command([*self.argv(row, url), *more, "-o", state / "out", documents], self.environment(state),
+                                            row.watch)
             if code not in (0, 3):
                 raise Failed(f"docflume ended with {code}: {said.strip()[-400:]}")
-            result["peak_rss_bytes"] = self.memory(state / "out" / "run.json", result)
             return result
         finally:
             shutil.rmtree(state, ignore_errors=True)
 
     @staticmethod
-    def memory(path, result):
-        """All processes together, as run.json lists them; the largest alone when it does not."""
-        found = [int(n) for n in re.findall(r'"peak_rss_bytes":\s*(\d+)', path.read_text())] if path.exists() else []
-        return sum(found) or result["largest_rss_bytes"]
-
-    @staticmethod
-    def end_of_stream(child, state, i, first):
-        """CPU seconds of one command; its first token goes into `first`."""
-        used = wait_for(child, PATIENCE_S)
-        if child.returncode != 0:
-            raise Failed(f"docflume --stream ended with {child.returncode}: {(state / f'{i}.err').read_text()[-400:]}")
-        for span in map(json.loads, (state / f"out{i}" / "trace.jsonl").read_text().splitlines()):
-            if span.get("kind") == "attempt" and span.get("first_token_ns"):
-                first[span.get("doc", f"d{i}")] = span["start_ns"] + span["first_token_ns"]
-        return used.ru_utime + used.ru_stime
-
-    def run_streams(self, row, documents, url, state):
-        """--stream shows the answer to one document: so there are as many commands, all at once, and traces tell of their first tokens."""
-        env, children, first = self.environment(state), [], {}
-        start = time.perf_counter()
-        try:
-            for i, line in enumerate(documents.read_text().splitlines()):
-                one = state / f"{i}.jsonl"
-                one.write_text(line + "\n")
-                argv = [*self.argv(row, url), "--stream", "-j", "1", "-o", state / f"out{i}", one]
-                with open(state / f"{i}.err", "wb") as err:
-                    children.append(subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                                     stderr=err, env=env, cwd=ROOT))
-            cpu = sum(self.end_of_stream(child, state, i, first) for i, child in enumerate(children))
-        finally:
-            for child in children:
-                if child.returncode is None:
-                    child.terminate()
-                    child.wait()
-        if not first:
-            print("  docflume: its traces (DIR/trace.jsonl, spans of kind 'attempt') tell of no first token")
-        return {"wall_command_s": time.perf_counter() - start, "cpu_s": cpu, "peak_rss_bytes": 0, "first_token_wall_ns": first}
+    def run_streams(row, url, environment):
+        """The engine of calls alone (--stream shows one document's answer): tests/bench/bench_streams.c."""
+        code, result, out, said = command([streams_program(), url, row.calls], environment)
+        if code != 0:
+            raise Failed(f"bench_streams ended with {code}: {said.strip()[-400:]}")
+        result.update(first_token_wall_ns=json.loads(out)["first_token_wall_ns"])
+        return result
 
 
 class Aiohttp(Side):
@@ -203,14 +222,22 @@ class Aiohttp(Side):
 
     def run(self, row, documents, url, stream):
         argv = [VENV / "bin" / "python", HERE / "peer_calls.py", url, documents, self.folder / "peer.jsonl", "--in-flight", row.in_flight]
-        code, result, out, said = command(argv + ["--stream"] * stream + ["--retry"] * row.retry)
+        code, result, out, said = command(argv + ["--stream"] * stream + ["--retry"] * row.retry, watch=row.watch)
         if code != 0:
             raise Failed(f"peer_calls.py ended with {code}: {said.strip()[-400:]}")
-        result.update({k: v for k, v in json.loads(out).items() if k not in ("requests", "lost", "tokens", "cpu_s")})
+        result.update({k: v for k, v in json.loads(out).items() if k not in ("requests", "lost", "tokens", "cpu_s", "peak_rss_bytes")})
         return result
 
 
 # --- what a row says ---
+
+def streams_program():
+    """$BENCH_STREAMS, else the one beside api_server."""
+    found = pathlib.Path(os.environ.get("BENCH_STREAMS") or pathlib.Path(api.program()).parent / "bench_streams")
+    if not found.exists():
+        raise Failed("bench_streams is not built: ninja -C build/release bench_streams, or set BENCH_STREAMS")
+    return found
+
 
 def median(runs, key):
     return statistics.median(r[key] for r in runs)
@@ -238,8 +265,10 @@ def common(sides, row, base):
     say("CPU of a call, whole command", *cpu, "ms", digits=4)
     net = [None if c is None else max(1e-9, c - base[s] * 1e3 / row.calls) for c, s in zip(cpu, sides_of)]
     say("CPU of a call, without start-up", *net, "ms", digits=4)
-    memory = [value(sides, "peak_rss_bytes", s, 1e-6) for s in sides_of]
-    say("peak memory, all processes", *memory, "MB", digits=1)
+    memory = [value(sides, "pss_bytes", s, 1e-6) if row.watch else None for s in sides_of]
+    if row.watch:
+        say("most memory, all processes, PSS", *memory, "MB", digits=1)
+        say("  as RSS, shared pages for each", *(value(sides, "rss_bytes", s, 1e-6) for s in sides_of), "MB", digits=1)
     return both[0], both[1], cpu, net, memory
 
 
@@ -257,7 +286,7 @@ def judge(name, row, sides, base):
         ideal = row.calls / row.in_flight * 0.5
         good &= say("  over the ideal", wall[0] / ideal, wall[1] and wall[1] / ideal, "x", "<= 1.05", wall[0] <= 1.05 * ideal, 4)
         if theirs:
-            good &= say("  memory", memory[0], memory[1], "MB", "<= 1/2", memory[0] <= memory[1] / 2, 1)
+            good &= say("  memory, PSS", memory[0], memory[1], "MB", "<= 1/2", memory[0] <= memory[1] / 2, 1)
     if name == "fast" and ours:
         rate = [w and row.calls / w for w in wall]
         good &= say("  calls/s", *rate, "", ">= 1.6 x", theirs is None or rate[0] >= 1.6 * rate[1], 0, True)
@@ -390,13 +419,32 @@ def arguments():
     parser.add_argument("--peers", type=int, default=1)
     parser.add_argument("--docflume", default=os.environ.get("DOCFLUME", str(ROOT / "build" / "release" / "docflume")))
     parser.add_argument("--json")
+    parser.add_argument("--time-limit", type=float, default=480)
     args = parser.parse_args()
-    args.rows = args.rows or [name for name in ROWS if name not in ("rpm", "told")]
+    args.rows = args.rows or list(ROWS)
     unknown = [name for name in args.rows if name not in ROWS]
     if unknown:
         parser.error(f"unknown row '{unknown[0]}'; there are {', '.join(ROWS)}")
     args.docflume = os.path.abspath(args.docflume)
     return args
+
+
+def beside_each_other(row, models, args, folder, dead):
+    """[(model, measurements)] of our side against a server for each, all at the same time: they sleep for nearly all of their minute."""
+    found = {}
+
+    def one(model):
+        options = dict(word.split("=") for word in model.split(","))
+        place = folder / model
+        place.mkdir()
+        with api.Server(log=True) as server:
+            found[model] = turns(row, {"rpm": 600, **options}, [Docflume(server, place, args.docflume)], 1, corpus(place, row.calls), dead)
+    threads = [threading.Thread(target=one, args=(model,)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [(model, found.get(model)) for model in models]
 
 
 def run_row(name, everyone, args, folder, dead, base):
@@ -407,10 +455,8 @@ def run_row(name, everyone, args, folder, dead, base):
     documents = corpus(folder, row.calls)
     good = True
     if name == "rpm":
-        for model in ("limit=bucket,burst=10", "limit=bucket,burst=2", "limit=sliding"):
-            options = dict(word.split("=") for word in model.split(","))
+        for model, sides in beside_each_other(row, RATES, args, folder, dead):
             print(f"  -- {model}")
-            sides = turns(row, {"rpm": 600, **options}, everyone[:1], 1, documents, dead)
             good &= judge(name, row, sides, base) if sides else True
         return good
     sides = turns(row, row.server, everyone[:1] if name == "told" else everyone, 1 if name == "told" else args.reps, documents, dead)
@@ -419,11 +465,13 @@ def run_row(name, everyone, args, folder, dead, base):
 
 out_file = None
 failures = []
+until = math.inf  # time.monotonic() at which nothing goes on
 
 
 def main():
-    global out_file
+    global out_file, until
     args = arguments()
+    until = time.monotonic() + args.time_limit
     WORK.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("DOCFLUME", args.docflume)
     if args.peers:
@@ -431,7 +479,6 @@ def main():
     if args.json:
         out_file = open(args.json, "a", encoding="utf-8")
     about(args.docflume, args.peers)
-    signal.signal(signal.SIGALRM, too_long)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     dead, good = set(), True
     folder = pathlib.Path(tempfile.mkdtemp(prefix="apis-", dir=WORK))
@@ -441,6 +488,10 @@ def main():
             base = startup_cpu(everyone, folder, dead)
             print("start-up, CPU of one call: " + ", ".join(f"{name} {s * 1e3:.0f} ms" for name, s in base.items()))
             for name in args.rows:
+                if time.monotonic() >= until:
+                    print(f"\n{ROWS[name].title}: not measured, {args.time_limit:.0f} s are over")
+                    failures.append(name)
+                    continue
                 good &= run_row(name, everyone, args, folder, dead, base)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
