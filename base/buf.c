@@ -73,21 +73,21 @@ enum df_err df_buf_addc(struct df_buf *b, char c)
 
 enum df_err df_buf_addf(struct df_buf *b, const char *fmt, ...)
 {
-	va_list ap;
+	va_list ap, again;
 	size_t room = b->err == DF_OK ? b->cap - b->n : 0;
+	enum df_err err = DF_OK;
 	va_start(ap, fmt);
+	va_copy(again, ap);
 	int n = vsnprintf(room ? b->p + b->n : NULL, room, fmt, ap);
-	va_end(ap);
 	if (n < 0)
-		return b->err = DF_ERR_BUG;
-	if ((size_t)n >= room) { /* again, with room for it */
-		DF_TRY(df_buf_reserve(b, (size_t)n + 1));
-		va_start(ap, fmt);
-		(void)vsnprintf(b->p + b->n, (size_t)n + 1, fmt, ap);
-		va_end(ap);
-	}
-	b->n += (size_t)n;
-	return DF_OK;
+		err = b->err = DF_ERR_BUG;
+	else if ((size_t)n >= room && (err = df_buf_reserve(b, (size_t)n + 1)) == DF_OK)
+		(void)vsnprintf(b->p + b->n, (size_t)n + 1, fmt, again);
+	if (err == DF_OK)
+		b->n += (size_t)n;
+	va_end(again);
+	va_end(ap);
+	return err;
 }
 
 enum df_err df_buf_add_u64(struct df_buf *b, uint64_t v)
