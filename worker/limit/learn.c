@@ -8,6 +8,7 @@
  *   both) it has let through what dripped in, less what ran over while nobody asked: that is a lower bound, the rate itself the upper. The gap is halved: a rate
  *   that goes well for so many requests that a bucket would have run dry is the new lower end, a refused one the new upper end. At 3 % it is
  *   found: four to seven refusals. When a minute or more lay between two refusals, the count of it is exact.
+ * Refusals that contradict a bucket's lower bound are no limit's: then the search is given up (noise.c).
  * Afterwards the rate rises by 1 % a minute, and for ten minutes not up to what was refused. Limits change, and other programs use the same key.
  */
 #include "worker/limit/state.h"
@@ -23,13 +24,11 @@
 #define WINDOW_WAIT (3 * DF_SEC)     /* who refuses for longer counts over a window */
 #define REMEMBER (10 * DF_MINUTE_NS) /* a rate that was refused */
 #define ENOUGH 20                    /* requests between two refusals: known to 5 % */
-#define BACKOFF_MIN                                                                                                    \
-	(50 *                                                                                                          \
-	 DF_MS) /* who says nothing is left alone for four requests' time, and twice as long each time it refuses again */
+#define BACKOFF_MIN (50 * DF_MS)     /* who says nothing is left alone for four requests' time ... */
 #define BACKOFF_MAX DF_SEC
-#define BACKOFF_LONGEST (32 * DF_SEC)
+#define BACKOFF_LONGEST (32 * DF_SEC) /* ... and twice as long each time it refuses again */
 #define BACKOFF_KNOWN (4 * DF_SEC)
-#define EDGE_STEP 94
+#define EDGE_STEP 94   /* per cent */
 #define PROOF_EDGE 150 /* requests */
 #define PROOF_NOISY 8
 #define IMPOSSIBLE 95   /* per cent of what dripped in */

@@ -80,7 +80,7 @@ void df_limit_cancel(struct df_limit *l, const struct df_reservation *r);
 /* After any answer but a 429, or none: tokens that were really used (may be fewer or more). */
 void df_limit_settle(struct df_limit *l, const struct df_reservation *r, uint64_t tokens_used);
 /* A 429 to the call of reservation `r` (NULL: not known): it gives r's tokens and its place in the day back, so neither cancel nor settle follows. Nothing
- * before now + retry_after_ms (-1: not said; then 1 s, doubling to 32 s while nothing is accepted); new epoch; a slower rate: what the headers say when that is
+ * before now + retry_after_ms (-1: not said; then 50 ms to 1 s, four requests' time, doubling to 32 s while nothing is accepted); new epoch; a slower rate: what the headers say when that is
  * less, else what learn.c finds out: 0.98 x what was accepted in the last minute where that tells it, else halving the gap between a rate that went well and
  * one that did not; then it probes up slowly (1 % per minute without a 429). Never above what was configured. An answer to a call of an older epoch only moves
  * the clock.
