@@ -184,6 +184,8 @@
 #define DF_BREAKER_FAILURES 10
 #define DF_BREAKER_PAUSE_MS 1000
 #define DF_BREAKER_PAUSE_MAX_MS 30000
+#define DF_BREAKER_PATIENCE_MS                                                                                         \
+	600000 /* with a host that answers nothing, before the run ends; the same command goes on */
 #define DF_KEY_BYTES_MAX 4096
 
 /* --- batches --- */

@@ -51,6 +51,20 @@ static void settle_limit(struct df_flight *f, const struct df_outcome *o)
 	f->has_reservation = false;
 }
 
+/* A host that has answered nothing for so long: fall-backs, or the end of the run. Documents are not to blame. */
+static void give_up_host(struct df_caller *c, const struct df_host *h, const struct df_outcome *o)
+{
+	char message[sizeof(((struct df_route *)NULL)->over_message)];
+	(void)snprintf(message, sizeof(message),
+		       "'%.120s' has answered nothing for %d minutes (%.120s); the same command goes on", h->name,
+		       DF_BREAKER_PATIENCE_MS / 60000, o->answer->message);
+	(void)pthread_mutex_lock(&c->lock);
+	for (struct df_route *r = c->routes; r; r = r->next)
+		if (r->host == h)
+			df_route_over(r, DF_ERR_USAGE, DF_CALL_RETRY, message);
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
 static void settle_breaker(struct df_flight *f, const struct df_outcome *o)
 {
 	struct df_host *h = f->route->host;
@@ -62,6 +76,8 @@ static void settle_breaker(struct df_flight *f, const struct df_outcome *o)
 			df_breaker_lost(&h->breaker);
 	} else if (df_host_failed(o->status, o->http_err)) {
 		df_breaker_bad(&h->breaker, now_ns, f->probe);
+		if (f->probe && df_breaker_hopeless(&h->breaker, now_ns))
+			give_up_host(c, h, o);
 	} else {
 		df_breaker_good(&h->breaker);
 		if (o->answer->class == DF_CALL_OK)

@@ -79,9 +79,16 @@ void df_breaker_bad(struct df_breaker *b, uint64_t now_ns, bool was_probe)
 	b->pause_ns = b->pause_ns ? b->pause_ns * 2 : DF_BREAKER_PAUSE_MS * DF_MS;
 	if (b->pause_ns > DF_BREAKER_PAUSE_MAX_MS * DF_MS)
 		b->pause_ns = DF_BREAKER_PAUSE_MAX_MS * DF_MS;
+	if (!b->open)
+		b->since_ns = now_ns;
 	b->open = true;
 	b->probing = false;
 	b->until_ns = now_ns + b->pause_ns;
+}
+
+bool df_breaker_hopeless(const struct df_breaker *b, uint64_t now_ns)
+{
+	return b->open && now_ns >= b->since_ns + DF_BREAKER_PATIENCE_MS * DF_MS;
 }
 
 void df_breaker_lost(struct df_breaker *b)

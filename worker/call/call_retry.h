@@ -29,6 +29,7 @@ struct df_breaker {
 	uint32_t failures;  /* in a row */
 	bool open, probing; /* open: nothing is sent until `until_ns`; then one probe */
 	uint64_t until_ns, pause_ns;
+	uint64_t since_ns; /* when it opened after the last answer */
 };
 #define DF_BREAKER_PROBE UINT64_MAX /* wait for the probe's end */
 
@@ -38,7 +39,8 @@ uint64_t df_breaker_wait(const struct df_breaker *b, uint64_t now_ns);
 bool df_breaker_sent(struct df_breaker *b);
 void df_breaker_good(struct df_breaker *b); /* the host answered */
 void df_breaker_bad(struct df_breaker *b, uint64_t now_ns, bool was_probe);
-void df_breaker_lost(struct df_breaker *b); /* the probe was cancelled: the next one is it */
+bool df_breaker_hopeless(const struct df_breaker *b, uint64_t now_ns); /* open for DF_BREAKER_PATIENCE_MS */
+void df_breaker_lost(struct df_breaker *b);                            /* the probe was cancelled: the next one is it */
 
 /* --- what next --- */
 
