@@ -86,8 +86,9 @@ static size_t min3(size_t a, size_t b, size_t c)
 
 void df_str_make_utf8(char *z)
 {
-	while (*(z += df_str_utf8_prefix(df_str_from(z))))
-		*z = '?'; /* which the next turn takes along */
+	size_t n = strlen(z), at = 0;
+	while ((at += df_str_utf8_prefix((struct df_str){z + at, n - at})) < n)
+		z[at] = '?'; /* which the next turn takes along */
 }
 
 size_t df_str_distance(struct df_str a, struct df_str b)

@@ -155,6 +155,17 @@ class Hostile(RunCase):
                 self.docflume(*command)
                 self.assertEqual(len(self.rows(f"out{status}")), 3)
 
+    def test_an_answer_that_did_not_fit_is_asked_for_again_by_the_next_run(self):
+        answers = ['{"a":"bad"}', '{"a":1}']
+        server = self.server(lambda prompt: chat(answers[len(server.prompts) > 1]))
+        self.documents(1)
+        pipeline = self.llm(server, 'repair=0 schema=\'{"properties":{"a":{"type":"integer"}}}\'').replace("cache=false", "")
+        self.docflume("-o", "out", "-j", 1, pipeline, "in.jsonl", code=3)
+        self.docflume("--resume-failed", "-o", "out", "-j", 1, pipeline, "in.jsonl")
+        self.docflume("-o", "again", "-j", 1, pipeline, "in.jsonl")
+        self.assertEqual([row["answer"] for row in self.rows("again")], [{"a": 1}])
+        self.assertEqual(len(server.prompts), 2)
+
     def test_a_message_of_long_characters_leaves_json_behind_and_the_run_goes_on(self):
         for status in (400, 401):
             for before in range(4):

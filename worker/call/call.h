@@ -101,6 +101,7 @@ struct df_call {
 	struct df_str doc_id, stage;          /* for the trace */
 	struct df_arena *arena;               /* of the answer; nobody else uses it until on_done */
 	bool no_cache;
+	bool fresh; /* a chat: what lies in the cache is not good enough; it is asked for, and its answer kept in place of that */
 	/* A stream's text as it comes; on the network thread. NULL: none is asked for. Text of an attempt that failed cannot be taken back, so a call that has
 	 * passed text on is not tried again. */
 	void (*on_text)(void *self, struct df_str text);

@@ -49,7 +49,7 @@ static bool look_up_chat(struct df_own *o, struct df_cache_key key)
 
 bool df_own_look_up_route(struct df_own *o, const struct df_route *r)
 {
-	if (!kept(o) || o->call->ask.kind != DF_ASK_CHAT)
+	if (!kept(o) || o->call->fresh || o->call->ask.kind != DF_ASK_CHAT)
 		return false;
 	struct df_ask ask = ask_of(o, r);
 	return look_up_chat(o, df_cache_key_chat(&ask, provider_of(r), r->to.base_url));
@@ -150,7 +150,7 @@ enum df_err df_own_look_up(struct df_own *o)
 	const struct df_route *r = o->call->route[0];
 	struct df_ask ask = ask_of(o, r);
 	o->key = df_cache_key_chat(&ask, provider_of(r), r->to.base_url);
-	o->hit = look_up_chat(o, o->key);
+	o->hit = !o->call->fresh && look_up_chat(o, o->key);
 	return DF_OK;
 }
 
@@ -170,7 +170,7 @@ static void look_again(struct df_own *o)
 {
 	struct df_caller *c = o->caller;
 	if (o->call->ask.kind == DF_ASK_CHAT) {
-		o->hit = is_recent(c, o->key) && look_up_chat(o, o->key);
+		o->hit = !o->call->fresh && is_recent(c, o->key) && look_up_chat(o, o->key);
 		return;
 	}
 	bool all = true;

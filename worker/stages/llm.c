@@ -132,6 +132,7 @@ struct item {
 	struct df_ask_turn turn[TURNS_MAX];
 	size_t n_turn;
 	int64_t repaired;
+	bool fresh;           /* what the cache had for these turns did not fit */
 	struct df_str answer; /* JSON, compact; or text */
 };
 
@@ -285,6 +286,7 @@ static void fill_ask(const struct llm *l, struct item *it, struct df_call *call)
 	const struct df_llm_options *o = l->options;
 	struct df_ask *ask = &call->ask;
 	size_t bytes = 0;
+	call->fresh = it->fresh;
 	ask->kind = DF_ASK_CHAT;
 	ask->turn = it->turn;
 	ask->n_turn = it->n_turn;
@@ -339,9 +341,9 @@ static bool is_whole(const struct llm *l, struct df_batch *b, struct item *it, c
 	return false;
 }
 
-/* The answer against the schema. *ret_again: it goes back. */
+/* The answer against the schema. *ret_again: it goes back; one that was kept is asked for anew before, or no later run could do better. */
 static enum df_err validate(const struct llm *l, struct df_batch *b, struct item *it, struct df_str answer,
-			    bool *ret_again)
+			    bool was_kept, bool *ret_again)
 {
 	struct df_buf why;
 	struct df_str json = df_llm_bare_json(answer), complaint = {NULL, 0};
@@ -350,6 +352,9 @@ static enum df_err validate(const struct llm *l, struct df_batch *b, struct item
 	bool wrong = err == DF_ERR_TYPE || err == DF_ERR_PARSE;
 	if (err == DF_OK) {
 		err = df_llm_compact(json, b->arena, &it->answer);
+	} else if (wrong && was_kept && !it->fresh) {
+		it->fresh = *ret_again = true;
+		err = DF_OK;
 	} else if (wrong && it->repaired < l->options->repair) {
 		err = df_llm_complaint(df_buf_str(&why), b->arena, &complaint);
 		struct df_str said = df_arena_copy(b->arena, answer);
@@ -357,6 +362,8 @@ static enum df_err validate(const struct llm *l, struct df_batch *b, struct item
 			DF_TRY(add_turn(it, DF_TURN_ASSISTANT, said.n ? said : DF_STR("(nothing)")));
 			DF_TRY(add_turn(it, DF_TURN_USER, complaint));
 			it->repaired++;
+			it->fresh = false;
+			df_counters_add(b->counters, "repaired", 1);
 			*ret_again = true;
 		}
 		err = said.p ? err : DF_ERR_NOMEM;
@@ -380,7 +387,7 @@ static enum df_err take_answer(const struct llm *l, struct df_batch *b, struct i
 	if (!is_whole(l, b, it, call))
 		return DF_OK;
 	if (l->schema)
-		return validate(l, b, it, call->answer.text, ret_again);
+		return validate(l, b, it, call->answer.text, call->cached, ret_again);
 	struct df_buf json;
 	df_buf_init(&json, DF_API_ANSWER_BYTES * 6);
 	enum df_err err = df_json_add_string(&json, call->answer.text);
@@ -461,8 +468,6 @@ static enum df_err process(struct df_stage *s, struct df_batch *b, struct df_fai
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for the prompts of %zu rows", b->n_row);
 	for (left = still_live(todo, n); left; left = still_live(todo, left)) {
 		DF_TRY(round_(l, b, todo, left, &left, fail));
-		if (left)
-			df_counters_add(b->counters, "repaired", left);
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (!df_row_live(all[i].row))
