@@ -94,6 +94,16 @@ class Hostile(RunCase):
                 self.docflume("-o", f"out{usage}", "-j", 1, "--budget", "0.01", self.llm(server, "max_tokens=1000 concurrency=10"), "in.jsonl", code=4)
                 self.assertLessEqual(sum(len(p) * 0.15e-6 + 1000 * 0.6e-6 for p in server.prompts), 0.01)
 
+    def test_a_budget_without_a_bound_of_answers_sends_nothing_and_says_what_to_give(self):
+        server = self.server(lambda prompt: chat("fine", (20, 2)))
+        self.documents(3)
+        self.write("config/docflume/models.yaml", b"models: [{id: openai/mine, price_in: 1, price_out: 2}]\n")
+        pipeline = self.llm(server).replace("gpt-4o-mini", "openai/mine")
+        result = self.docflume("-o", "out", "-j", 1, "--budget", 1, pipeline, "in.jsonl", code=4)
+        self.assertIn("max_tokens=", result.err)
+        self.assertEqual(server.prompts, [])
+        self.docflume("-o", "bounded", "-j", 1, "--budget", 1, pipeline + " max_tokens=10", "in.jsonl")
+
     def test_a_request_that_an_old_connection_swallowed_is_counted_and_paid_for(self):
         seen = {}
         closed = []
