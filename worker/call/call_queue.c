@@ -203,9 +203,10 @@ enum df_err df_flight_pay(struct df_flight *f)
 		return DF_OK;
 	}
 	if (!isfinite(worst_usd)) {
-		df_engine_end(c, DF_ERR_QUOTA,
-			      "how long an answer may be is not known, so that a budget cannot be kept: give max_tokens=, "
-			      "or max_output in models.yaml");
+		df_engine_end(
+			c, DF_ERR_QUOTA,
+			"how long an answer may be is not known, so that a budget cannot be kept: give max_tokens=, "
+			"or max_output in models.yaml");
 		return DF_ERR_QUOTA;
 	}
 	/* Is the money spent, or only reserved for what will cost less? */
