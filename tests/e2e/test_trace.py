@@ -41,11 +41,11 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(text)), **headers}.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(text)
-        if status == 200:
+        if status == 200:  # before the answer: who has it looks at once
             with s.lock:
                 s.taken.append(json.loads(body))
+        self.end_headers()
+        self.wfile.write(text)
 
     def log_message(self, *args):
         pass

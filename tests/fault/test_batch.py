@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batch mode through the whole program against tests/api: rows as run makes them, killed at any moment, batches that expire and fail, answers that get lost on
 their way; nothing lost, no batch twice, nothing paid twice.
-ctest: serial
 ctest: timeout 400"""
 import http.client
 import http.server

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls of APIs that go wrong, through the whole program against tests/api: nothing lost, nothing partial passed as whole, few requests
 more than calls, each fault within its time-out and with its class.
-ctest: serial
 ctest: timeout 300"""
 import json
 import pathlib

@@ -20,7 +20,7 @@ from flume import children_of, kill, kill_whole, wait_until
 from rundir import RunCase
 
 SOAK = os.environ.get("DF_SOAK") == "1"
-SECONDS = 60 if SOAK else 8
+SECONDS = 60 if SOAK else 8 if flume.SLOW == 1 else 4
 SERVERS = {
     "bucket of 10": {"limit": "bucket", "burst": 10},
     "bucket of 2": {"limit": "bucket", "burst": 2},
