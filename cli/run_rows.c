@@ -212,7 +212,7 @@ const struct df_opt df_run_rows[] = {
 	 .help = "What calls of models may cost, over all lives of this run. Each call reserves its worst case first, "
 		 "so "
 		 "that this is never passed; when it is used up, the run stops with exit code 4, and goes on with a "
-		 "larger one"},
+		 "larger one. A run that goes on keeps its budget when none is given"},
 	{.name = "cache",
 	 .type = DF_OPT_STRING,
 	 .offset = AT(cache),

@@ -128,7 +128,8 @@ static enum df_err take_over(struct page *p, int64_t budget, struct df_fail *fai
 			"from 0");
 	}
 	atomic_store(&p->spent, atomic_load(&p->committed));
-	atomic_store(&p->budget, budget);
+	if (budget) /* without one the old one holds: a run that goes on does not lose its ceiling by a forgotten option */
+		atomic_store(&p->budget, budget);
 	atomic_store(&p->magic, MAGIC);
 	return DF_OK;
 }

@@ -19,7 +19,7 @@
 
 struct df_purse;
 
-/* The coordinator's side. dir_fd < 0: a memory file. budget: USD, 0: no budget, money is only counted. A purse that exists goes on with
+/* The coordinator's side. dir_fd < 0: a memory file. budget: USD; 0: that of the run so far, and when there was none, money is only counted. A purse that exists goes on with
  * what it has spent (and refuses to be anything but a purse: DF_ERR_CORRUPT). *ret_fd: to be inherited; close-on-exec, owned by the purse. */
 enum df_err df_purse_open(int dir_fd, double budget, struct df_purse **ret_purse, int *ret_fd,
 			  struct df_fail *fail) DF_MUST_CHECK;

@@ -177,6 +177,11 @@ static void test_purse__the_next_life_counts_what_was_reserved_as_spent(void **s
 	assert_usd(df_purse_look(p).budget, 3);
 	assert_int_equal(df_purse_reserve(p, 1.26), DF_ERR_QUOTA);
 	assert_int_equal(df_purse_reserve(p, 1.25), DF_OK);
+	df_purse_cancel(p, 1.25);
+	df_purse_close(&p);
+	p = open_purse(at.fd, 0, &fd); /* no budget is named: the last one holds */
+	assert_usd(df_purse_look(p).budget, 3);
+	assert_int_equal(df_purse_reserve(p, 1.26), DF_ERR_QUOTA);
 	df_purse_close(&p);
 	removed(&at);
 }

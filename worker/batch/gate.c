@@ -244,7 +244,7 @@ static bool from_cache(struct df_batch_run *b, struct df_call *call, struct df_c
 {
 	struct df_str value;
 	struct df_answer a = {.retry_after_ms = -1};
-	if (!b->cache || call->no_cache || df_cache_get(b->cache, key, call->arena, &value) != DF_OK ||
+	if (!b->cache || call->no_cache || call->fresh || df_cache_get(b->cache, key, call->arena, &value) != DF_OK ||
 	    df_cache_unpack(value, call->arena, &a) != DF_OK || a.n_vector)
 		return false;
 	a.class = DF_CALL_OK;
