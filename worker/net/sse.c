@@ -3,12 +3,15 @@
 #include "worker/net/sse.h"
 
 #define LINE_MORE 64 /* a field's name and the colon, beside its data */
+#define MARK "\xef\xbb\xbf"
+#define MARK_BYTES 3
 
 typedef enum df_err (*on_event_fn)(void *self, struct df_str type, struct df_str data);
 
 void df_sse_init(struct df_sse *s, size_t max)
 {
-	size_t line = max > SIZE_MAX - LINE_MORE ? SIZE_MAX : max + LINE_MORE;
+	const size_t more = LINE_MORE + MARK_BYTES;
+	size_t line = max > SIZE_MAX - more ? SIZE_MAX : max + more;
 	*s = (struct df_sse){.max = max};
 	df_buf_init(&s->line, line);
 	df_buf_init(&s->data, max);
@@ -48,13 +51,17 @@ static enum df_err field(struct df_sse *s, struct df_str name, struct df_str val
 	return DF_OK;
 }
 
+/* Without the mark that a stream may begin with; it counts for no ceiling, in whatever pieces it comes. */
+static struct df_str unmarked(const struct df_sse *s, struct df_str line)
+{
+	bool marked = !s->begun && df_str_starts(line, MARK);
+	return marked ? (struct df_str){line.p + MARK_BYTES, line.n - MARK_BYTES} : line;
+}
+
 static enum df_err take_line(struct df_sse *s, struct df_str line, on_event_fn on_event, void *self)
 {
-	if (!s->begun && df_str_starts(line, "\xef\xbb\xbf"))
-		line = (struct df_str){line.p + 3, line.n - 3};
+	line = unmarked(s, line);
 	s->begun = true;
-	if (line.n > s->line.max)
-		return DF_ERR_LIMIT;
 	if (line.n == 0)
 		return dispatch(s, on_event, self);
 	const char *colon = memchr(line.p, ':', line.n);
@@ -96,6 +103,8 @@ enum df_err df_sse_feed(struct df_sse *s, const char *p, size_t n, on_event_fn o
 			DF_TRY(df_buf_add_str(&s->line, line));
 			line = df_buf_str(&s->line);
 		}
+		if (unmarked(s, line).n > s->line.max - MARK_BYTES)
+			return DF_ERR_LIMIT;
 		if (stop == end)
 			break;
 		enum df_err err = take_line(s, line, on_event, self);
