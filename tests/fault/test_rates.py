@@ -82,9 +82,11 @@ class Rates(RunCase):
     def test_a_bucket_of_10_is_used_by_8_processes_and_never_overflows(self):
         self.told_and_true("bucket of 10", 4, **SERVERS["bucket of 10"])
 
+    @unittest.skipIf(flume.SLOW > 1, "its time is all waiting: looked at without sanitizers")
     def test_a_bucket_of_2_is_used_by_8_processes_and_never_overflows(self):
         self.told_and_true("bucket of 2", 2, **SERVERS["bucket of 2"])
 
+    @unittest.skipIf(flume.SLOW > 1, "its time is all waiting: looked at without sanitizers")
     def test_a_sliding_window_is_used_by_8_processes_and_never_sees_one_too_many(self):
         self.told_and_true("sliding window", 10, **SERVERS["sliding window"])
 
@@ -121,20 +123,22 @@ class Rates(RunCase):
         server = self.server(faults="429:0.05+500:0.05", delay="20..50", style="none")
         took, stats = self.finish("5 % 429 and 5 % 500, no limit known", 2000, server, "concurrency=200")
         self.assertEqual(stats["requests"], 2000 + stats["faults"]["status"])
-        self.assertLess(took, 6 * flume.SLOW)
+        self.assertLess(took, 30 * flume.SLOW)  # 1 s; minutes when chance is taken for a limit
 
+    @unittest.skipIf(flume.SLOW > 1, "its time is all waiting: looked at without sanitizers")
     def test_refusals_at_random_slow_down_a_rate_that_was_told_for_a_moment_only(self):
         server = self.server(rpm=6000, limit="bucket", burst=10, faults="429:0.05", delay=20, style="none")
         took, stats = self.finish("5 % 429, 6000 a minute told and true", 500, server, "rpm=6000")
         self.assertEqual(stats["violations"], 0)
         self.assertEqual(stats["requests"], 500 + stats["faults"]["status"])
-        self.assertLess(took, 18 * flume.SLOW)  # 5 s of it at least
+        self.assertLess(took, 60 * flume.SLOW)  # 5 s of it at least; likewise
 
+    @unittest.skipIf(flume.SLOW > 1, "its time is all waiting: looked at without sanitizers")
     def test_a_limit_that_nobody_told_is_found(self):
         server = self.server(rpm=3000, limit="bucket", burst=20, delay=20, style="none")
         took, stats = self.finish("3000 a minute, nobody told", 500, server, "concurrency=100")
         self.assertLessEqual(stats["answers"].get("429", 0), 100 + 120)  # who was out when it began, and who searched
-        self.assertLess(took, 30 * flume.SLOW)  # 9.6 s of it at least
+        self.assertLess(took, 60 * flume.SLOW)  # 9.6 s of it at least
 
     # ------------------------------------------------------------------ who shares it
 

@@ -2,8 +2,11 @@
 """nginx's limit_req, the leaky bucket that really stands before APIs, between docflume and the server of tests/api.
 ctest: timeout 120"""
 
+import unittest
+
 import service
 from case import ServiceCase, up
+from flume import SLOW
 
 RATE, BURST = 5, 2
 BLOCK = """
@@ -26,6 +29,7 @@ IN_SECONDS = "add_header Retry-After 1 always;"
 EXACTLY = IN_SECONDS + " add_header retry-after-ms 250 always; add_header x-ratelimit-remaining-requests 0 always;"
 
 
+@unittest.skipIf(SLOW > 1, "its time is all waiting: looked at without sanitizers")
 class LimitReq(ServiceCase):
     def limited(self, headers):
         self.server = self.api_server(delay=50)
