@@ -249,7 +249,8 @@ void df_slot_end(struct df_slot *s)
 
 void df_slot_last_words(struct df_slot *s, const char *words)
 {
-	size_t n = strnlen(words, sizeof(s->last_words) - 1);
+	size_t n = strlen(words);
+	n = n < sizeof(s->last_words) ? n : sizeof(s->last_words) - 1;
 	memcpy(s->last_words, words, n);
 	s->last_words[n] = '\0';
 }
