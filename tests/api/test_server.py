@@ -343,8 +343,8 @@ class Limits(Case):
         self.assertTrue(500 < int(heads["retry-after-ms"]) <= 1000, heads)
         self.assertRegex(heads["x-ratelimit-reset-requests"], r"^(1\.9\d*|2)s$")
         self.assertEqual(self.chat(limit="sliding", rpm=300, told_rpm=600)[1]["x-ratelimit-limit-requests"], "600")
-        long = self.chat(limit="bucket", rpm=0.1, burst=1)
-        self.assertEqual(self.chat(limit="bucket", rpm=0.1, burst=1)[1]["x-ratelimit-reset-requests"][:2], "10", long)
+        self.chat(limit="bucket", rpm=0.1, burst=1)
+        self.assertRegex(self.chat(limit="bucket", rpm=0.1, burst=1)[1]["x-ratelimit-reset-requests"], "^(10m0s|9m5[0-9])")
 
     def test_anthropic_headers(self):
         body = {"model": "c", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}]}

@@ -120,9 +120,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			     .n_input = 1 + (data[1] >> 4 & 3),
 			     .stream = (data[1] & 8) != 0,
 			     .tokens_in = 10};
-	if (strcmp(p->name, "anthropic") == 0 ||
-	    strcmp(p->name, "responses") == 0) /* these know one kind, and build no other */
-		ask.kind = DF_ASK_CHAT;
+	if (strcmp(p->name, "anthropic") == 0 || strcmp(p->name, "responses") == 0 || strcmp(p->name, "raw") == 0)
+		ask.kind = DF_ASK_CHAT; /* these know one kind, and build no other */
 	if (strcmp(p->name, "tei") == 0)
 		ask.kind = DF_ASK_EMBED;
 	df_arena_init(&arena, 64 << 20, 0);
