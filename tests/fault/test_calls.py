@@ -19,7 +19,7 @@ from rundir import RunCase
 class CallCase(RunCase):
     def setUp(self):
         super().setUp()
-        self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"), "DOCFLUME_CACHE": str(self.dir / "answers"),
+        self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"),
                     "OPENAI_API_KEY": "sk-planted-0123456789", "HOME": str(self.dir),
                     "XDG_CONFIG_HOME": str(self.dir / "config")}
 

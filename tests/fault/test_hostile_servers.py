@@ -27,7 +27,7 @@ def chat(text, usage=None):
 class Hostile(RunCase):
     def setUp(self):
         super().setUp()
-        self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"), "DOCFLUME_CACHE": str(self.dir / "answers"), "OPENAI_API_KEY": "sk-planted-0123456789",
+        self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"), "OPENAI_API_KEY": "sk-planted-0123456789",
                     "HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config")}
 
     def server(self, answer):

@@ -33,7 +33,7 @@ def documents(n, size):
 class Network(RunCase):
     def setUp(self):
         super().setUp()
-        self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"), "DOCFLUME_CACHE": str(self.dir / "answers"),
+        self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"),
                     "OPENAI_API_KEY": KEY, "HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config")}
 
     def server(self, **options):

@@ -31,7 +31,7 @@ SERVERS = {
 class Rates(RunCase):
     def setUp(self):
         super().setUp()
-        self.environment = {"DOCFLUME_LIMITS": str(self.dir / "limits"), "DOCFLUME_CACHE": str(self.dir / "answers"),
+        self.environment = {"DOCFLUME_LIMITS": str(self.dir / "limits"),
                             "OPENAI_API_KEY": "sk-planted-0123456789", "HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config")}
 
     def server(self, **options):

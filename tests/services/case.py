@@ -27,7 +27,7 @@ def up(made):
 class ServiceCase(RunCase):
     def setUp(self):
         super().setUp()
-        self.env = {"HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config"), "DOCFLUME_CACHE": str(self.dir / "answers"),
+        self.env = {"HOME": str(self.dir), "XDG_CONFIG_HOME": str(self.dir / "config"),
                     "DOCFLUME_LIMITS": str(self.dir / "limits"), "OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY,
                     "COHERE_API_KEY": KEY, "GEMINI_API_KEY": KEY, "SSL_CERT_FILE": "", "CURL_CA_BUNDLE": "", "SSL_CERT_DIR": "",
                     "http_proxy": "", "https_proxy": "", "all_proxy": "", "no_proxy": "*"}

@@ -595,6 +595,17 @@ static inline void run_all(struct world *w, unsigned n)
 	}
 }
 
+/* Chats 0 .. n - 1 of one route, submitted; release() gives them back. */
+static inline struct job *submit_chats(struct world *w, struct df_route *const *route, size_t n_route, unsigned n)
+{
+	struct job *j = calloc(n, sizeof(*j));
+	for (unsigned i = 0; i < n; i++) {
+		make_chat(w, &j[i], route, n_route, i);
+		submit(w, &j[i]);
+	}
+	return j;
+}
+
 static inline void release(struct job *j, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {

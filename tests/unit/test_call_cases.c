@@ -16,11 +16,7 @@ static void test_budget__is_never_overshot_and_ends_the_run_quickly(void **state
 		open_world(&w, seed, 100 * real + worst, false);
 		w.http.faults = (struct faults){.error = 0.1, .reset = seed % 2 ? 0.05 : 0};
 		struct df_route *route = open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini")});
-		struct job *j = calloc(N, sizeof(*j));
-		for (unsigned i = 0; i < N; i++) {
-			make_chat(&w, &j[i], &route, 1, i);
-			submit(&w, &j[i]);
-		}
+		struct job *j = submit_chats(&w, &route, 1, N);
 		uint64_t start_ns = w.http.now_ns;
 		run_all(&w, N);
 		for (unsigned i = 0; i < N; i++) {
@@ -49,11 +45,7 @@ static void test_budget__that_one_slow_call_holds_is_waited_for(void **state)
 	open_world(&w, 1, worst + (N - 1) * real + 1e-9, false);
 	w.http.latency_ns = 100 * DF_SEC;
 	struct df_route *route = open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini")});
-	struct job *j = calloc(N, sizeof(*j));
-	for (unsigned i = 0; i < N; i++) {
-		make_chat(&w, &j[i], &route, 1, i);
-		submit(&w, &j[i]);
-	}
+	struct job *j = submit_chats(&w, &route, 1, N);
 	run_all(&w, N);
 	for (unsigned i = 0; i < N; i++)
 		assert_int_equal(j[i].call.err, DF_OK);
@@ -227,11 +219,7 @@ static void test_fallback__takes_over_from_a_model_that_is_over_or_dead(void **s
 		(void)snprintf(w.http.host_dead, sizeof(w.http.host_dead), "first.test");
 		if (how == 1)
 			df_route_over(route[0], DF_ERR_QUOTA, DF_CALL_QUOTA, "no money there");
-		struct job *j = calloc(N, sizeof(*j));
-		for (unsigned i = 0; i < N; i++) {
-			make_chat(&w, &j[i], route, 2, i);
-			submit(&w, &j[i]);
-		}
+		struct job *j = submit_chats(&w, route, 2, N);
 		run_all(&w, N);
 		for (unsigned i = 0; i < N; i++) {
 			assert_int_equal(j[i].call.err, DF_OK);
@@ -255,11 +243,7 @@ static void test_breaker__a_dead_host_is_asked_seldom_and_calls_come_through_whe
 	w.http.dead = true;
 	struct df_route *route =
 		open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"), .concurrency = 10});
-	struct job *j = calloc(N, sizeof(*j));
-	for (unsigned i = 0; i < N; i++) {
-		make_chat(&w, &j[i], &route, 1, i);
-		submit(&w, &j[i]);
-	}
+	struct job *j = submit_chats(&w, &route, 1, N);
 	while (w.http.now_ns < 35 * DF_SEC)
 		(void)step(&w.http);
 	print_message("30 s without a host: %llu requests\n", (unsigned long long)w.http.n_request);
@@ -285,11 +269,7 @@ static void test_breaker__a_host_that_stays_dead_ends_the_run_and_not_its_docume
 	w.http.dead = true;
 	struct df_route *route =
 		open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"), .concurrency = 10});
-	struct job *j = calloc(N, sizeof(*j));
-	for (unsigned i = 0; i < N; i++) {
-		make_chat(&w, &j[i], &route, 1, i);
-		submit(&w, &j[i]);
-	}
+	struct job *j = submit_chats(&w, &route, 1, N);
 	run_all(&w, N);
 	unsigned n_ended = 0;
 	for (unsigned i = 0; i < N; i++)
@@ -313,11 +293,7 @@ static void test_auth__ends_the_run_at_once_and_shows_no_key(void **state)
 	w.http.always = 401;
 	struct df_route *route =
 		open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"), .concurrency = 10});
-	struct job *j = calloc(N, sizeof(*j));
-	for (unsigned i = 0; i < N; i++) {
-		make_chat(&w, &j[i], &route, 1, i);
-		submit(&w, &j[i]);
-	}
+	struct job *j = submit_chats(&w, &route, 1, N);
 	run_all(&w, N);
 	for (unsigned i = 0; i < N; i++) {
 		assert_int_equal(j[i].call.err, DF_ERR_USAGE);
@@ -386,11 +362,7 @@ static void test_limit__of_the_day_ends_the_run_with_its_words(void **state)
 	unsigned n_ok = 0;
 	open_world(&w, 8, -1, false);
 	struct df_route *route = open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"), .rpd = 20});
-	struct job *j = calloc(N, sizeof(*j));
-	for (unsigned i = 0; i < N; i++) {
-		make_chat(&w, &j[i], &route, 1, i);
-		submit(&w, &j[i]);
-	}
+	struct job *j = submit_chats(&w, &route, 1, N);
 	run_all(&w, N);
 	for (unsigned i = 0; i < N; i++) {
 		n_ok += j[i].call.err == DF_OK;

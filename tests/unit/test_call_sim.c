@@ -116,11 +116,7 @@ static void test_calls__keep_a_rate_that_the_server_counts_by_a_sliding_window(v
 	open_world(&w, 3, -1, false);
 	w.http.rpm = 600;
 	struct df_route *route = open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"), .rpm = 600});
-	struct job *j = calloc(N, sizeof(*j));
-	for (unsigned i = 0; i < N; i++) {
-		make_chat(&w, &j[i], &route, 1, i);
-		submit(&w, &j[i]);
-	}
+	struct job *j = submit_chats(&w, &route, 1, N);
 	uint64_t start_ns = w.http.now_ns;
 	run_all(&w, N);
 	double s = (double)(w.http.last_sent_ns - start_ns) / 1e9;
@@ -145,11 +141,7 @@ static void test_calls__find_the_rate_of_a_server_that_allows_half_of_what_was_s
 	open_world(&w, 4, -1, false);
 	w.http.rpm = 300;
 	struct df_route *route = open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"), .rpm = 600});
-	struct job *j = calloc(N, sizeof(*j));
-	for (unsigned i = 0; i < N; i++) {
-		make_chat(&w, &j[i], &route, 1, i);
-		submit(&w, &j[i]);
-	}
+	struct job *j = submit_chats(&w, &route, 1, N);
 	uint64_t start_ns = w.http.now_ns;
 	run_all(&w, N);
 	double s = (double)(w.http.last_sent_ns - start_ns) / 1e9;

@@ -2,7 +2,7 @@
 /*
  * trace: what every call did and when, as spans below document, stage and run.
  *
- * One file, DIR/trace.jsonl, opened by the coordinator for appending and inherited by all workers (DF_TRACE_FD): each span is one line of at most
+ * One file, DIR/trace.jsonl, opened by the coordinator for appending and inherited by all workers (DF_TRACE_FD, proto/heritage.h): each span is one line of at most
  * DF_TRACE_LINE_BYTES, and whole lines are written by one write(), which local file systems do not mix with others' on O_APPEND. A process that is killed
  * inside a write leaves a torn line, which readers pass over. Never synced: it tells about work, it is not the work. A thread of the trace writes every
  * 100 ms, so kill -9 loses at most that. `docflume trace` makes the Chrome form of it and exports it (OTLP/HTTP JSON): trace_read.h, trace_export.h.
@@ -20,7 +20,6 @@
 
 struct df_trace;
 
-#define DF_TRACE_FD 6 /* of a worker whose run is traced */
 #define DF_TRACE_LINE_BYTES 4096
 
 enum df_span_kind { DF_SPAN_CALL, DF_SPAN_ATTEMPT, DF_SPAN_DOCUMENT, DF_SPAN_STAGE, DF_SPAN_RUN, DF_N_SPAN_KIND };

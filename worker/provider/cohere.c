@@ -126,8 +126,7 @@ static void parse(const struct df_ask *ask, const struct df_http_response *respo
 		return;
 	read_usage(df_json_get(v.root, "meta"), &ret->usage);
 	df_wire_usage(ask, (struct df_str){"", 0}, &ret->usage);
-	if (df_vectors_list(&v, df_json_get(df_json_get(v.root, "embeddings"), "float"), "embeddings.float", NULL))
-		(void)df_vectors_close(&v);
+	df_vectors_list(&v, df_json_get(df_json_get(v.root, "embeddings"), "float"), "embeddings.float", NULL);
 }
 
 static void event(const struct df_ask *ask, struct df_str type, struct df_str data, struct df_stream *stream,

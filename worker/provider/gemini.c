@@ -208,8 +208,7 @@ static void parse(const struct df_ask *ask, const struct df_http_response *respo
 	if (!df_vectors_open(&v, ask, response, arena, ret))
 		return;
 	df_wire_usage(ask, (struct df_str){"", 0}, &ret->usage); /* it tells none */
-	if (df_vectors_list(&v, df_json_get(v.root, "embeddings"), "embeddings", "values"))
-		(void)df_vectors_close(&v);
+	df_vectors_list(&v, df_json_get(v.root, "embeddings"), "embeddings", "values");
 }
 
 /* Each event is a whole answer with more text; the last one has the finish reason. There is no other end. */

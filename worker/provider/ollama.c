@@ -156,8 +156,7 @@ static void parse(const struct df_ask *ask, const struct df_http_response *respo
 	read_usage(v.root, &ret->usage);
 	df_wire_usage(ask, (struct df_str){"", 0}, &ret->usage);
 	ret->model = df_json_get_str(v.root, "model");
-	if (df_vectors_list(&v, df_json_get(v.root, "embeddings"), "embeddings", NULL))
-		(void)df_vectors_close(&v);
+	df_vectors_list(&v, df_json_get(v.root, "embeddings"), "embeddings", NULL);
 }
 
 static void event(const struct df_ask *ask, struct df_str type, struct df_str data, struct df_stream *stream,

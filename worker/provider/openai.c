@@ -174,7 +174,7 @@ static void parse_embed(const struct df_ask *ask, const struct df_http_response 
 		if (!df_vectors_place(&v, index->u64, df_json_get(row, "embedding")))
 			return;
 	}
-	(void)df_vectors_close(&v);
+	df_vectors_close(&v);
 }
 
 void df_openai_parse(const struct df_ask *ask, const struct df_http_response *response, struct df_arena *arena,

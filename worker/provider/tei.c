@@ -30,8 +30,7 @@ static void parse(const struct df_ask *ask, const struct df_http_response *respo
 	if (!df_vectors_open(&v, ask, response, arena, ret))
 		return;
 	df_wire_usage(ask, (struct df_str){"", 0}, &ret->usage); /* it tells none */
-	if (df_vectors_list(&v, v.root, "(the answer itself)", NULL))
-		(void)df_vectors_close(&v);
+	df_vectors_list(&v, v.root, "(the answer itself)", NULL);
 }
 
 /* It streams nothing. */

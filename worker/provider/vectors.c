@@ -346,34 +346,33 @@ bool df_vectors_place(struct df_vectors *v, size_t index, const struct df_json *
 	return true;
 }
 
-bool df_vectors_list(struct df_vectors *v, const struct df_json *list, const char *name, const char *key)
+void df_vectors_list(struct df_vectors *v, const struct df_json *list, const char *name, const char *key)
 {
 	size_t i = 0;
 	if (!list || list->type != DF_JSON_ARRAY) {
 		df_wire_fail(v->answer, DF_CALL_BAD_ANSWER, "the answer has no list '%s'", name);
-		return false;
+		return;
 	}
 	if (list->n == 1 &&
 	    list->child->type == DF_JSON_NUMBER) { /* lifted: a vector where a list of vectors belongs */
 		df_wire_fail(v->answer, DF_CALL_BAD_ANSWER, "'%s' is one list of numbers, not a list of vectors", name);
-		return false;
+		return;
 	}
 	if (list->n != v->ask->n_input) {
 		df_wire_fail(v->answer, DF_CALL_BAD_ANSWER, "%zu vectors for %zu inputs", list->n, v->ask->n_input);
-		return false;
+		return;
 	}
 	for (const struct df_json *item = list->child; item; item = item->next)
 		if (!df_vectors_place(v, i++, key ? df_json_get(item, key) : item))
-			return false;
-	return true;
+			return;
+	df_vectors_close(v);
 }
 
-bool df_vectors_close(struct df_vectors *v)
+void df_vectors_close(struct df_vectors *v)
 {
 	if (v->n_placed == v->ask->n_input && v->n_placed) {
 		v->answer->n_vector = v->n_placed;
-		return true;
+		return;
 	}
 	df_wire_fail(v->answer, DF_CALL_BAD_ANSWER, "%zu vectors for %zu inputs", v->n_placed, v->ask->n_input);
-	return false;
 }

@@ -31,9 +31,9 @@ bool df_vectors_open(struct df_vectors *v, const struct df_ask *ask, const struc
 		     struct df_arena *arena, struct df_answer *answer);
 /* value: a list of numbers or a base64 string. False: the answer says what was wrong with it. */
 bool df_vectors_place(struct df_vectors *v, size_t index, const struct df_json *value);
-/* All of a list, in its order: for APIs whose rows have no index. key: where the numbers are in each item; NULL: the items are the vectors. */
-bool df_vectors_list(struct df_vectors *v, const struct df_json *list, const char *name, const char *key);
-/* Is there a vector for every input? */
-bool df_vectors_close(struct df_vectors *v);
+/* All of a list, in its order, and close: for APIs whose rows have no index. key: where the numbers are in each item; NULL: the items are the vectors. */
+void df_vectors_list(struct df_vectors *v, const struct df_json *list, const char *name, const char *key);
+/* The answer has its vectors, or says that some are missing. */
+void df_vectors_close(struct df_vectors *v);
 
 #endif
