@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/human.h"
 #include "base/json.h"
 #include "cli/trace_rows.h"
-#include "coordinator/progress.h"
 #include "worker/cache/cache.h"
 
 #define TEXT_BYTES ((size_t)1 << 20)

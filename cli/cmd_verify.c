@@ -5,12 +5,12 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/human.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "cli/cores.h"
 #include "cli/verify_lines.h"
 #include "cli/verify_rows.h"
-#include "coordinator/progress.h"
 #include "coordinator/retry.h"
 #include "coordinator/verify.h"
 

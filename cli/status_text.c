@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/human.h"
 #include "base/limits.h"
-#include "coordinator/progress.h"
 #include "proto/strike.h"
 
 #define REASONS_MAX 20

@@ -15,8 +15,8 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/human.h"
 #include "base/log.h"
-#include "coordinator/progress.h"
 
 #define READ_BYTES ((size_t)1 << 20)
 #define THREADS_MAX 8U

@@ -4,12 +4,10 @@
 
 #include <fcntl.h>
 #include <math.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "base/hash.h"
 #include "base/io.h"
-#include "coordinator/progress.h"
 
 #define ENOUGH_DONE 0.005 /* of the input, before what it costs means anything */
 
@@ -70,23 +68,4 @@ struct df_costs df_expenses_look(const struct df_expenses *e, double done)
 	if (done >= ENOUGH_DONE)
 		c.projected = v.spent / fmin(done, 1.0);
 	return c;
-}
-
-const char *df_human_usd(double usd, char z[32])
-{
-	int digits = usd > 0 && usd < 1 ? 2 - (int)floor(log10(usd)) : 2;
-	digits = digits > 9 ? 9 : digits;
-	(void)snprintf(z, 32, "$%.*f", digits, usd);
-	return z;
-}
-
-const char *df_human_unpriced(uint64_t unpriced, uint64_t calls, char z[80])
-{
-	char n[32];
-	z[0] = '\0';
-	if (unpriced >= calls && calls)
-		(void)snprintf(z, 80, " (at unknown prices)");
-	else if (unpriced)
-		(void)snprintf(z, 80, " (%s calls at unknown prices)", df_human_count(unpriced, n));
-	return z;
 }

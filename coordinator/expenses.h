@@ -39,9 +39,4 @@ void df_expenses_close(struct df_expenses *e);
 /* done: the part of the input that has been worked on, 0 .. 1; below 0: unknown. */
 struct df_costs df_expenses_look(const struct df_expenses *e, double done);
 
-/* "$1.24", "$0.000310": two digits behind the point, or as many as show three that count. */
-const char *df_human_usd(double usd, char z[32]);
-/* " (at unknown prices)", " (3 calls at unknown prices)", or nothing. */
-const char *df_human_unpriced(uint64_t unpriced, uint64_t calls, char z[80]);
-
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/human.h"
 #include "base/log.h"
 
 #define BAR_EVERY (100 * DF_MS)
@@ -36,44 +37,6 @@ void df_progress_init(struct df_progress *p, bool bar, bool quiet, bool color, u
 		shown = p;
 		df_log_set_bar(hide, show);
 	}
-}
-
-const char *df_human_bytes(double bytes, char z[32])
-{
-	static const char *const unit[] = {"B", "kB", "MB", "GB", "TB", "PB"};
-	size_t u = 0;
-	while (bytes >= 1000 && u < 5) {
-		bytes /= 1000;
-		u++;
-	}
-	(void)snprintf(z, 32, u == 0 || bytes >= 100 ? "%.0f %s" : "%.1f %s", bytes, unit[u]);
-	return z;
-}
-
-const char *df_human_time(double seconds, char z[32])
-{
-	if (seconds < 0.1)
-		(void)snprintf(z, 32, "%.0f ms", seconds * 1000);
-	else if (seconds < 100)
-		(void)snprintf(z, 32, "%.1f s", seconds);
-	else if (seconds < 6000)
-		(void)snprintf(z, 32, "%d:%02d min", (int)seconds / 60, (int)seconds % 60);
-	else
-		(void)snprintf(z, 32, "%.0f:%02d h", (double)(long)(seconds / 3600), (int)((long)seconds / 60 % 60));
-	return z;
-}
-
-const char *df_human_count(uint64_t n, char z[32])
-{
-	char digits[24];
-	int len = snprintf(digits, sizeof(digits), "%llu", (unsigned long long)n), out = 0;
-	for (int i = 0; i < len; i++) {
-		if (i && (len - i) % 3 == 0)
-			z[out++] = ',';
-		z[out++] = digits[i];
-	}
-	z[out] = '\0';
-	return z;
 }
 
 static double smooth(double old, double now)

@@ -32,9 +32,4 @@ void df_progress_init(struct df_progress *p, bool bar, bool quiet, bool color, u
 void df_progress_tick(struct df_progress *p, const struct df_control_stats *s, const char *states, uint64_t now_ns);
 void df_progress_end(struct df_progress *p); /* takes the bar off the screen */
 
-/* "1.2 GB", "34 s", "1,234,567" into z. */
-const char *df_human_bytes(double bytes, char z[32]);
-const char *df_human_time(double seconds, char z[32]);
-const char *df_human_count(uint64_t n, char z[32]);
-
 #endif

@@ -7,9 +7,9 @@
 
 #include "base/clock.h"
 #include "base/exit.h"
+#include "base/human.h"
 #include "base/log.h"
 #include "coordinator/ending.h"
-#include "coordinator/progress.h"
 #include "coordinator/retry.h"
 
 static uint64_t total(const struct df_map *totals, const char *name)

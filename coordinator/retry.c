@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "base/array.h"
+#include "base/human.h"
 #include "base/io.h"
 #include "base/log.h"
-#include "coordinator/progress.h"
 #include "coordinator/run_json.h"
 #include "coordinator/sink/journal.h"
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/exit.h"
+#include "base/human.h"
 #include "base/log.h"
 #include "coordinator/report.h"
 #include "coordinator/run_core.h"

@@ -20,9 +20,9 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/human.h"
 #include "base/log.h"
 #include "coordinator/inputs.h"
-#include "coordinator/progress.h"
 #include "coordinator/run_json.h"
 
 #define COPY_BYTES ((size_t)1 << 20)
