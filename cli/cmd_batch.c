@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "cli/batch_rows.h"
 #include "cli/resolve.h"
-#include "coordinator/dataset.h"
+#include "coordinator/cells/dataset.h"
 #include "worker/batch/batch.h"
 #include "worker/stages/registry.h"
 

@@ -11,7 +11,7 @@
 #include "cli/dry_run.h"
 #include "cli/guard.h"
 #include "cli/run_rows.h"
-#include "coordinator/retry.h"
+#include "coordinator/rundir/retry.h"
 #include "worker/call/trace_export.h"
 #include "worker/model/modeldir.h"
 #include "worker/stages/embed.h"

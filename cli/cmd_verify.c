@@ -11,8 +11,8 @@
 #include "cli/cores.h"
 #include "cli/verify_lines.h"
 #include "cli/verify_rows.h"
-#include "coordinator/retry.h"
-#include "coordinator/verify.h"
+#include "coordinator/rundir/retry.h"
+#include "coordinator/verify/verify.h"
 
 #define TEXT_BYTES ((size_t)64 << 20)
 #define PATH_BYTES 4096

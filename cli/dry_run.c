@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include "coordinator/dataset.h"
+#include "coordinator/cells/dataset.h"
 
 static void add_source(const struct df_source *s, struct df_buf *out)
 {

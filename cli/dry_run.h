@@ -6,7 +6,7 @@
 #define DF_CLI_DRY_RUN_H
 
 #include "base/buf.h"
-#include "coordinator/run_options.h"
+#include "coordinator/life/run_options.h"
 
 /* No content is opened; inputs are looked up as the run itself would. Errors: those of df_dataset_open. */
 enum df_err df_dry_run(const struct df_run_options *run, struct df_buf *out, struct df_fail *fail) DF_MUST_CHECK;

@@ -25,7 +25,7 @@
 #include "base/exit.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "coordinator/ending.h"
+#include "coordinator/life/ending.h"
 #include "coordinator/run.h"
 #include "coordinator/socket_dir.h"
 

@@ -14,7 +14,7 @@
 #ifndef DF_CLI_GUARD_H
 #define DF_CLI_GUARD_H
 
-#include "coordinator/run_options.h"
+#include "coordinator/life/run_options.h"
 
 /* Returns the exit code in the guard, and in the forked coordinator as well. Must be called by a process with one thread; one that
  * has more (a library's) runs the coordinator itself, without a guard. */

@@ -7,7 +7,7 @@
 #define DF_CLI_RUN_ROWS_H
 
 #include "cli/args.h"
-#include "coordinator/run_options.h"
+#include "coordinator/life/run_options.h"
 
 /* What the rows fill. */
 struct df_run_request {

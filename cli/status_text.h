@@ -4,7 +4,7 @@
 #define DF_CLI_STATUS_TEXT_H
 
 #include "base/buf.h"
-#include "coordinator/view.h"
+#include "coordinator/show/view.h"
 
 /* Lines; none that a name from outside could forge. */
 void df_status_add_text(const struct df_view *v, struct df_buf *out);

@@ -17,8 +17,8 @@
 #include "base/exit.h"
 #include "base/human.h"
 #include "base/log.h"
-#include "coordinator/report.h"
 #include "coordinator/run_core.h"
+#include "coordinator/show/report.h"
 
 #define SINK_GRACE_MS 5000 /* for the sink to come to an end of what it writes, when the run has not ended by itself */
 #define SINK_HURRY_MS 1000 /* the same when a second request has come, or the sink has failed */

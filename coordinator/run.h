@@ -14,8 +14,8 @@
 #define DF_COORDINATOR_RUN_H
 
 #include "base/exit.h"
-#include "coordinator/life.h"
-#include "coordinator/run_options.h"
+#include "coordinator/life/life.h"
+#include "coordinator/life/run_options.h"
 
 int df_coordinator_run(const struct df_run_options *options, struct df_life *life);
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "coordinator/descriptors.h"
+#include "coordinator/children/descriptors.h"
 #include "coordinator/run_core.h"
-#include "coordinator/status.h"
+#include "coordinator/show/status.h"
 
 #define LOCK_MS 1000 /* for the lock of a coordinator that was just killed */
 

@@ -5,7 +5,7 @@
 #ifndef DF_COORDINATOR_SINK_THREAD_H
 #define DF_COORDINATOR_SINK_THREAD_H
 
-#include "coordinator/life.h"
+#include "coordinator/life/life.h"
 #include "coordinator/queue.h"
 #include "coordinator/sink/sink.h"
 #include "proto/link.h"

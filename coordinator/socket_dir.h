@@ -11,7 +11,7 @@
 #define DF_COORDINATOR_SOCKET_DIR_H
 
 #include "base/err.h"
-#include "coordinator/life.h"
+#include "coordinator/life/life.h"
 
 struct df_socket_dir {
 	char path[DF_SOCKET_DIR_BYTES]; /* empty: none */

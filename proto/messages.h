@@ -160,7 +160,7 @@ struct df_range {
 
 struct df_read {
 	uint32_t source;
-	uint32_t format; /* enum df_format of worker/read and coordinator/dataset */
+	uint32_t format; /* enum df_format of worker/read and coordinator/cells */
 	uint32_t flags;
 	struct df_str path, name;
 	struct df_file_id id;

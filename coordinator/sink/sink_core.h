@@ -11,7 +11,7 @@
 #ifndef DF_COORDINATOR_SINK_SINK_CORE_H
 #define DF_COORDINATOR_SINK_SINK_CORE_H
 
-#include "coordinator/cellset.h"
+#include "coordinator/cells/cellset.h"
 #include "coordinator/sink/sink.h"
 #include "coordinator/sink/stage.h"
 

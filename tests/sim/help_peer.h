@@ -11,8 +11,8 @@
 #define DF_TESTS_SIM_HELP_PEER_H
 
 #include "base/arena.h"
-#include "coordinator/dispatch.h"
-#include "coordinator/effects.h"
+#include "coordinator/control/effects.h"
+#include "coordinator/dispatch/dispatch.h"
 #include "tests/sim/help_net.h"
 #include "worker/link.h"
 

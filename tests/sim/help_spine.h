@@ -6,7 +6,7 @@
 #ifndef DF_TESTS_SIM_HELP_SPINE_H
 #define DF_TESTS_SIM_HELP_SPINE_H
 
-#include "coordinator/control.h"
+#include "coordinator/control/control.h"
 #include "tests/sim/help_peer.h"
 #include "tests/sim/help_simio.h"
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
-#include "coordinator/dataset.h"
+#include "coordinator/cells/dataset.h"
 #include "proto/messages.h"
 
 enum fate {

@@ -15,7 +15,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
-#include "coordinator/control.h"
+#include "coordinator/control/control.h"
 #include "tests/sim/help_pipe.h"
 
 #define N_WORKER 8

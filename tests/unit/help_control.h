@@ -6,7 +6,7 @@
 #ifndef DF_TESTS_UNIT_HELP_CONTROL_H
 #define DF_TESTS_UNIT_HELP_CONTROL_H
 
-#include "coordinator/control.h"
+#include "coordinator/control/control.h"
 
 #define N_KEPT 512
 

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "coordinator/cellset.h"
+#include "coordinator/cells/cellset.h"
 
 #define N 400U
 

@@ -14,7 +14,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
-#include "coordinator/supervise.h"
+#include "coordinator/children/supervise.h"
 #include "tests/unit/help_control.h"
 
 #define DEADLINE (3 * DF_SEC)

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "coordinator/dataset.h"
+#include "coordinator/cells/dataset.h"
 
 static char home[64], before[4096];
 static struct df_dataset d;

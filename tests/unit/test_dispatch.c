@@ -13,7 +13,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
-#include "coordinator/dispatch.h"
+#include "coordinator/dispatch/dispatch.h"
 
 #define CELL 1000U
 #define LANE 7U

@@ -16,7 +16,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
-#include "coordinator/dispatch_core.h"
+#include "coordinator/dispatch/dispatch_core.h"
 
 #define CELL 100U
 #define N_SOURCE 4

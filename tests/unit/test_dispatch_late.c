@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
-#include "coordinator/dispatch.h"
+#include "coordinator/dispatch/dispatch.h"
 
 #define CELL 1000U
 #define LATE (10 * DF_SEC)

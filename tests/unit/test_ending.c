@@ -13,7 +13,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
-#include "coordinator/ending.h"
+#include "coordinator/life/ending.h"
 
 static void test_requests__what_a_process_sends_twice_at_once_is_one(void **state)
 {

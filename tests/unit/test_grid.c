@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
-#include "coordinator/grid.h"
+#include "coordinator/cells/grid.h"
 
 static struct df_grid grid_of(const uint64_t *size, size_t n)
 {

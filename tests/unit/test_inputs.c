@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
-#include "coordinator/checksums.h"
-#include "coordinator/inputs.h"
+#include "coordinator/rundir/checksums.h"
+#include "coordinator/rundir/inputs.h"
 
 static char base[] = "/tmp/docflume-inputs-XXXXXX";
 

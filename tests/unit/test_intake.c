@@ -13,9 +13,9 @@
 
 #include "base/limits.h"
 #include "base/log.h"
-#include "coordinator/control.h"
-#include "coordinator/intake.h"
-#include "coordinator/known.h"
+#include "coordinator/cells/known.h"
+#include "coordinator/control/control.h"
+#include "coordinator/control/intake.h"
 
 #define N_SENT 256
 

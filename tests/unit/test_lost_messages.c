@@ -13,7 +13,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
-#include "coordinator/control.h"
+#include "coordinator/control/control.h"
 #include "worker/link.h"
 
 struct bench {

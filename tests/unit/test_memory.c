@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
-#include "coordinator/memory.h"
+#include "coordinator/children/memory.h"
 
 #define GB (UINT64_C(1) << 30)
 #define MB_BYTES (UINT64_C(1) << 20)

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "coordinator/read_paths.h"
+#include "coordinator/children/read_paths.h"
 
 #define N_MANY 6000
 

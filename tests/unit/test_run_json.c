@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/json.h"
-#include "coordinator/run_json.h"
+#include "coordinator/rundir/run_json.h"
 
 static const struct df_json *formatted(const struct df_run_summary *s, struct df_buf *b, struct df_arena *arena)
 {

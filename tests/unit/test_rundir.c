@@ -12,9 +12,9 @@
 #include <cmocka.h>
 
 #include "base/json.h"
-#include "coordinator/run_diff.h"
-#include "coordinator/run_json.h"
-#include "coordinator/rundir.h"
+#include "coordinator/rundir/run_diff.h"
+#include "coordinator/rundir/run_json.h"
+#include "coordinator/rundir/rundir.h"
 
 static char base[] = "/tmp/df-rundir-XXXXXX";
 static char path[PATH_MAX];

@@ -16,8 +16,8 @@
 
 #include "base/hash.h"
 #include "cli/verify_lines.h"
-#include "coordinator/run_json.h"
-#include "coordinator/verify.h"
+#include "coordinator/rundir/run_json.h"
+#include "coordinator/verify/verify.h"
 
 #define N_CELL 12
 

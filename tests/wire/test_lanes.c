@@ -22,8 +22,8 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
-#include "coordinator/control.h"
-#include "coordinator/descriptors.h"
+#include "coordinator/children/descriptors.h"
+#include "coordinator/control/control.h"
 #include "coordinator/wire.h"
 #include "proto/heritage.h"
 

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+/* report: closing lines, run.json, exit code. */
+#include "coordinator/show/report.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/exit.h"
+#include "base/human.h"
+#include "base/log.h"
+#include "coordinator/life/ending.h"
+#include "coordinator/rundir/retry.h"
+
+static uint64_t total(const struct df_map *totals, const char *name)
+{
+	const uint64_t *v = totals ? df_map_get(totals, df_str_from(name)) : NULL;
+	return v ? *v : 0;
+}
+
+/* " (clean:min_chars 12, input:sample 3)": the counters below a prefix, by name. */
+static void add_details(struct df_buf *b, const struct df_map *totals, const char *prefix)
+{
+	size_t n = strlen(prefix);
+	const struct df_map_slot *last = NULL;
+	bool any = false;
+	for (;;) { /* few names: the next in order of name is searched each time */
+		const struct df_map_slot *next = NULL;
+		for (size_t i = 0; i < totals->n_slot; i++) {
+			const struct df_map_slot *s = &totals->slots[i];
+			if (!s->key.p || !s->value || !df_str_starts(s->key, prefix))
+				continue;
+			if ((!last || strcmp(s->key.p, last->key.p) > 0) &&
+			    (!next || strcmp(s->key.p, next->key.p) < 0))
+				next = s;
+		}
+		if (!next)
+			break;
+		(void)df_buf_addf(b, "%s" DF_STR_FMT " %llu", any ? ", " : " (", (int)(next->key.n - n),
+				  next->key.p + n, (unsigned long long)next->value);
+		any = true;
+		last = next;
+	}
+	if (any)
+		(void)df_buf_addc(b, ')');
+}
+
+static void add_count(struct df_buf *b, const char *before, uint64_t n, const char *after)
+{
+	char z[32];
+	(void)df_buf_addf(b, "%s%s%s", before, df_human_count(n, z), after);
+}
+
+/* Stages of one name share their counters. */
+static bool earlier(const struct df_pipeline *p, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (df_str_eq(df_pipeline_call_name(&p->stage[k]), df_pipeline_call_name(&p->stage[i])))
+			return true;
+	return false;
+}
+
+/* "time in strip 1.2 s, clean 0.3 s; peak memory 12 MB in the coordinator, 74 MB in a worker" */
+static void add_costs(struct df_buf *b, const struct df_report *r)
+{
+	static const char *const role[] = {[DF_ROLE_WORKER] = "worker", [DF_ROLE_READER] = "reader"};
+	char z[32];
+	for (size_t i = 0; i < r->options->pipeline->n_stage; i++) {
+		char name[128];
+		struct df_str call = df_pipeline_call_name(&r->options->pipeline->stage[i]);
+		(void)snprintf(name, sizeof(name), "time_ns:%.*s", (int)call.n, call.p);
+		uint64_t *ns = df_map_get(r->totals, df_str_from(name));
+		if (ns && !earlier(r->options->pipeline, i))
+			(void)df_buf_addf(b, "%s" DF_STR_FMT " %s", b->n ? ", " : "time in ", DF_STR_ARG(call),
+					  df_human_time((double)*ns / 1e9, z));
+	}
+	(void)df_buf_addf(b, "%speak memory %s in the coordinator", b->n ? "; " : "",
+			  df_human_bytes((double)df_peak_rss_bytes(), z));
+	for (int k = DF_ROLE_WORKER; k <= DF_ROLE_READER; k++) {
+		uint64_t peak = 0;
+		for (size_t i = 0; i < r->n_process; i++)
+			if ((int)r->process[i].role == k && r->process[i].peak_rss_bytes > peak)
+				peak = r->process[i].peak_rss_bytes;
+		if (peak)
+			(void)df_buf_addf(b, ", %s in a %s", df_human_bytes((double)peak, z), role[k]);
+	}
+}
+
+/* "120 calls for $0.0312 (budget $5.00)" */
+static void tell_costs(const struct df_report *r)
+{
+	char n[32], spent[32], budget[32], unpriced[80];
+	const struct df_costs *c = &r->costs;
+	if (!c->known)
+		return;
+	bool capped = c->budget > 0;
+	df_info("%s calls for %s%s%s%s%s", df_human_count(c->calls, n), df_human_usd(c->spent + c->reserved, spent),
+		df_human_unpriced(c->unpriced, c->calls, unpriced), capped ? " (budget " : "",
+		capped ? df_human_usd(c->budget, budget) : "", capped ? ")" : "");
+}
+
+static void closing_lines(const struct df_report *r)
+{
+	struct df_buf b;
+	char z[32], y[32];
+	double seconds = (double)r->elapsed_ns / 1e9;
+	uint64_t bytes = total(r->totals, "bytes_in");
+	if (r->options->resume_failed)
+		df_retry_tell(r->options, r->totals);
+	df_buf_init(&b, 65536);
+	add_count(&b, "", total(r->totals, "in"), " documents in = ");
+	add_count(&b, "", total(r->totals, "out"), " out + ");
+	add_count(&b, "", total(r->totals, "filtered"), " filtered");
+	add_details(&b, r->totals, "filtered:");
+	add_count(&b, " + ", total(r->totals, "rejected"), " rejected");
+	add_details(&b, r->totals, "rejected:");
+	df_info("%s", df_buf_z(&b));
+	df_buf_reset(&b);
+	add_count(&b, "", total(r->totals, "rows"), " rows");
+	if (total(r->totals, "tokens"))
+		add_count(&b, ", ", total(r->totals, "tokens"), " tokens");
+	if (total(r->totals, "truncated"))
+		add_count(&b, ", ", total(r->totals, "truncated"), " truncated");
+	(void)df_buf_addf(&b, "; %s read in %s", df_human_bytes((double)bytes, z), df_human_time(seconds, y));
+	uint64_t docs = r->control.tally.in;
+	if (docs && seconds > 0) {
+		add_count(&b, " (", (uint64_t)((double)docs / seconds), " documents/s, ");
+		(void)df_buf_addf(&b, "%s/s)", df_human_bytes((double)r->control.tally.bytes_in / seconds, z));
+	}
+	if (r->options->out.n)
+		(void)df_buf_addf(&b, "; results in '%s'", r->options->out.p);
+	df_info("%s", df_buf_z(&b));
+	df_buf_reset(&b);
+	add_costs(&b, r);
+	df_info("%s", df_buf_z(&b));
+	df_buf_release(&b);
+	tell_costs(r);
+	if (r->control.source_errors)
+		df_warn("%llu of the inputs could not be read to the end",
+			(unsigned long long)r->control.source_errors);
+	if (r->control.deaths)
+		df_info("%llu processes died and were replaced; %llu leases done again",
+			(unsigned long long)r->control.deaths, (unsigned long long)r->control.redone);
+}
+
+static bool counts_add_up(const struct df_report *r)
+{
+	uint64_t in = total(r->totals, "in");
+	uint64_t fates = total(r->totals, "out") + total(r->totals, "filtered") + total(r->totals, "rejected");
+	if (in != fates)
+		df_error("the counts do not add up: %llu documents in, but %llu have a fate; this is a defect of "
+			 "docflume",
+			 (unsigned long long)in, (unsigned long long)fates);
+	return in == fates;
+}
+
+static const char *state_word(enum df_outcome outcome)
+{
+	return outcome == DF_OUTCOME_DONE ? "finished" : outcome == DF_OUTCOME_STOPPED ? "stopped" : "failed";
+}
+
+/* `docflume run ... | head`: the reader has what it wanted, and does not want to hear more. */
+static bool reader_has_gone(const struct df_report *r)
+{
+	return r->outcome == DF_OUTCOME_FAILED && r->fail && r->fail->code == DF_ERR_CLOSED;
+}
+
+static int exit_code(const struct df_report *r)
+{
+	switch (r->outcome) {
+	case DF_OUTCOME_DONE:
+		return total(r->totals, "rejected") || r->control.source_errors ? DF_EXIT_REJECTS : DF_EXIT_OK;
+	case DF_OUTCOME_STOPPED:
+		return r->quota ? DF_EXIT_QUOTA : DF_EXIT_STOPPED;
+	default:
+		return reader_has_gone(r) ? DF_EXIT_OK : DF_EXIT_FATAL;
+	}
+}
+
+static bool can_go_on(const struct df_report *r)
+{
+	bool live = false;
+	for (size_t i = 0; i < r->dataset->n_source; i++)
+		live |= r->dataset->source[i].live;
+	return r->outputs->is_dir && !live;
+}
+
+int df_report(const struct df_report *r)
+{
+	int code = exit_code(r);
+	struct df_fail fail = {0};
+	char z[32];
+	if (reader_has_gone(r))
+		df_info("the reader of stdout has gone; stopped after %s rows",
+			df_human_count(total(r->totals, "rows"), z));
+	else if (r->outcome == DF_OUTCOME_FAILED && r->fail)
+		df_error("%s", r->fail->msg);
+	if (r->totals && !reader_has_gone(r)) {
+		closing_lines(r);
+		if (!counts_add_up(r))
+			code = DF_EXIT_FATAL;
+	}
+	if (r->outcome == DF_OUTCOME_STOPPED && r->quota)
+		df_error("%s", r->quota->msg);
+	if (r->outcome == DF_OUTCOME_STOPPED && !r->totals && r->fail && r->fail->code == DF_ERR_INTERRUPTED)
+		df_info("%s", r->fail->msg); /* before the work began */
+	else if (r->outcome == DF_OUTCOME_STOPPED)
+		df_info(can_go_on(r) ? "stopped early; the same command goes on from here"
+				     : "stopped early; with files as input and -o DIR the same command could go on");
+	if (r->outputs->announced && df_report_json(r, state_word(r->outcome), &fail) != DF_OK) {
+		df_error("%s", fail.msg);
+		code = code == DF_EXIT_OK || code == DF_EXIT_REJECTS ? DF_EXIT_FATAL : code;
+	}
+	return code;
+}
+
+/* A life that could not write run.json at its end, or died before it, left one that says something else than the journal. */
+static bool tell_finished(struct df_outputs *o)
+{
+	const struct df_report r = {.outputs = o, .outcome = DF_OUTCOME_DONE};
+	struct df_fail fail = {0};
+	if (o->told_finished || df_report_json(&r, state_word(r.outcome), &fail) == DF_OK)
+		return true;
+	df_error("%s", fail.msg);
+	return false;
+}
+
+int df_report_finished(struct df_outputs *o, const struct df_run_options *options)
+{
+	struct df_error_counts c = {0};
+	struct df_fail fail = {0};
+	for (size_t i = 0; i < o->recovered.n_counter; i++)
+		if (df_str_is(o->recovered.counter[i].name, "rejected"))
+			c.rejected = o->recovered.counter[i].value;
+		else if (df_str_is(o->recovered.counter[i].name, "in"))
+			c.in = o->recovered.counter[i].value;
+	for (size_t i = 0; i < o->recovered.n_source; i++)
+		c.source_errors += o->recovered.source[i].err != DF_OK;
+	df_info("this run is complete already; nothing to do");
+	if (!tell_finished(o))
+		return DF_EXIT_FATAL;
+	if (options->max_errors.n && df_errors_exceed(options, &c, true)) {
+		(void)df_errors_tell(options, &c, NULL, &fail);
+		df_error("%s", fail.msg);
+		return DF_EXIT_FATAL;
+	}
+	return c.rejected || c.source_errors ? DF_EXIT_REJECTS : DF_EXIT_OK;
+}
