@@ -144,7 +144,8 @@
 #define DF_CACHE_BATCH 128                /* of them in one transaction: about 2 ms */
 #define DF_CACHE_YIELD_US 500             /* between two transactions in a row, so that other processes come in */
 #define DF_CACHE_EVICT_STEP 64            /* entries that leave the disk in one transaction, beside twice what came */
-#define DF_CACHE_WAL_PAGES 1000           /* of the log before a checkpoint ... */
+#define DF_CACHE_LOOK_MS 100              /* a row of look-ups sees the cache as it was so long ago at most */
+#define DF_CACHE_WAL_PAGES 4000           /* of the log before a checkpoint ... */
 #define DF_CACHE_WAL_PAGES_MAX (8U << 10) /* ... and before one that makes writers wait for it (64 MB) */
 #define DF_CACHE_BUSY_MS 5000             /* a writer waits so long for other processes, then tries again later */
 #define DF_CACHE_READ_BUSY_MS 250         /* a reader; then it is a miss */
@@ -171,7 +172,9 @@
 #define DF_CALL_AHEAD_MS 50 /* reservations are made so far ahead of their time, so that a late timer loses no rate */
 #define DF_CALL_SLOT_MS 10  /* between looks for a slot while other processes have them all */
 #define DF_CALL_PURSE_MS 50 /* between looks at a budget that others have reserved ... */
-#define DF_CALL_PURSE_PATIENCE_MS 30000  /* ... until nothing has moved in it for so long */
+#define DF_CALL_PURSE_PATIENCE_MS 30000  /* ... until nothing has moved in it for so long, and nobody who lives holds any of it */
+#define DF_CALL_PURSE_LOOKS 1024         /* calls in a queue that are looked at for one that the rest of a budget suffices for */
+#define DF_PURSE_SYNC_MS 1000            /* what is spent lasts through a power cut so much later */
 #define DF_CALL_SCRATCH_BYTES (1U << 30) /* parsing one answer */
 #define DF_CALL_SCRATCH_KEEP (4U << 20)
 #define DF_CALL_AWAY_MS 3600000 /* a pause that a server may ask for; with a longer one its model is over for the run */
@@ -190,6 +193,7 @@
 
 /* --- batches --- */
 #define DF_BATCH_LINES_MAX 50000          /* of one file of requests, as providers allow */
+#define DF_BATCH_INLINE_LINES_MAX 100000  /* of one batch of Anthropic's */
 #define DF_BATCH_BYTES_MAX 200000000      /* the same: 200 MB, the smaller ones */
 #define DF_BATCH_FILES_MAX 10000          /* of one run */
 #define DF_BATCH_REQUESTS_MAX (16U << 20) /* different ones of one run: 48 bytes each in memory, twice that at worst */
@@ -210,5 +214,6 @@
 #define DF_HTTP_HOSTS_MAX 256            /* remembered: look-up made, HTTP/2 spoken */
 #define DF_HTTP_NAME_SECONDS 120         /* an address that was looked up is used so long */
 #define DF_SSE_EVENT_MAX (16U << 20)     /* data of one event */
+#define DF_PLAIN_STREAM_MAX (32U << 20)  /* a whole answer where a stream was asked for */
 
 #endif

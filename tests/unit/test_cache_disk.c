@@ -342,6 +342,34 @@ static void test_cache__clear_empties_it_under_a_process_that_uses_it(void **sta
 
 /* ------------------------------------------------------------------ what is wrong with a disk */
 
+static void test_cache__a_row_of_look_ups_may_miss_what_is_new_but_not_for_long(void **state)
+{
+	struct fixture *f = *state;
+	struct df_cache *reader = open_cache(f), *other = open_cache(f);
+	put(other, 1);
+	df_cache_flush(other);
+	df_cache_look_begin(reader);
+	df_cache_look_begin(reader);
+	assert_true(has(reader, 1)); /* the row's view of the disk is of now */
+	put(other, 2);
+	df_cache_flush(other);
+	assert_false(has(reader, 2));
+	df_cache_look_end(reader);
+	assert_false(has(reader, 2));
+	df_cache_look_end(reader);
+	assert_true(has(reader, 2));
+	df_cache_look_begin(reader);
+	assert_false(has(reader, 3));
+	put(other, 3);
+	df_cache_flush(other);
+	uint64_t begun = df_clock_mono(&df_clock_real);
+	while (!has(reader, 3)) /* rows that never cease see it, too */
+		assert_true(df_clock_mono(&df_clock_real) - begun < 10 * DF_SEC);
+	df_cache_look_end(reader);
+	df_cache_close(&other);
+	df_cache_close(&reader);
+}
+
 static void test_cache__without_a_folder_it_is_memory_alone_and_says_so_once(void **state)
 {
 	struct fixture *f = *state;
@@ -741,6 +769,7 @@ int main(void)
 		TEST(test_cache__the_cap_holds_and_the_oldest_used_go_first),
 		TEST(test_cache__totals_are_of_all_processes_and_runs),
 		TEST(test_cache__clear_empties_it_under_a_process_that_uses_it),
+		TEST(test_cache__a_row_of_look_ups_may_miss_what_is_new_but_not_for_long),
 		TEST(test_cache__without_a_folder_it_is_memory_alone_and_says_so_once),
 		TEST(test_cache__a_newer_format_is_refused_and_left_alone),
 		TEST(test_cache__somebody_elses_database_is_not_touched),

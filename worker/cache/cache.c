@@ -104,6 +104,18 @@ enum df_err df_cache_get(struct df_cache *c, struct df_cache_key key, struct df_
 	return err;
 }
 
+void df_cache_look_begin(struct df_cache *c)
+{
+	if (c->disk)
+		df_disk_look(c->disk, 1);
+}
+
+void df_cache_look_end(struct df_cache *c)
+{
+	if (c->disk)
+		df_disk_look(c->disk, -1);
+}
+
 void df_cache_put(struct df_cache *c, struct df_cache_key key, struct df_str value)
 {
 	if (value.n > DF_CACHE_VALUE_BYTES)

@@ -64,6 +64,10 @@ struct df_cache_key df_cache_key_chat(const struct df_ask *ask, struct df_str pr
 /* Value from `arena`. DF_ERR_NOT_FOUND; DF_ERR_NOMEM when the arena is full. */
 enum df_err df_cache_get(struct df_cache *c, struct df_cache_key key, struct df_arena *arena,
 			 struct df_str *ret_value) DF_MUST_CHECK;
+/* Between these two, look-ups on disk may not see what other processes put meanwhile; a row of them costs less so. Short: nothing of the log can be
+ * taken back before the end. From several threads; they nest. */
+void df_cache_look_begin(struct df_cache *c);
+void df_cache_look_end(struct df_cache *c);
 /* Never waits for a disk. Values above DF_CACHE_VALUE_BYTES are not kept. */
 void df_cache_put(struct df_cache *c, struct df_cache_key key, struct df_str value);
 /* Wait until all that was put before is with the operating system, or the disk is given up. */

@@ -185,6 +185,29 @@ static enum df_err take_row(struct df_disk *d, struct df_cache_key key, struct d
 	return DF_OK;
 }
 
+/* Locked. Without a transaction each look-up begins one, and finds what it has in memory out of date when somebody has written meanwhile. */
+static void set_snapshot(struct df_disk *d)
+{
+	bool open = !sqlite3_get_autocommit(d->db.reader); /* an error may have ended it */
+	if (open && (d->n_look == 0 || now() >= d->snapshot_end)) {
+		(void)sqlite3_exec(d->db.reader, "COMMIT", NULL, NULL, NULL);
+		open = false;
+	}
+	if (!open && d->n_look > 0) {
+		(void)sqlite3_exec(d->db.reader, "BEGIN", NULL, NULL, NULL);
+		d->snapshot_end = now() + DF_CACHE_LOOK_MS * DF_MS;
+	}
+}
+
+void df_disk_look(struct df_disk *d, int more)
+{
+	(void)pthread_mutex_lock(&d->read_lock);
+	d->n_look += more;
+	if (d->n_look == 0)
+		set_snapshot(d);
+	(void)pthread_mutex_unlock(&d->read_lock);
+}
+
 enum df_err df_disk_get(struct df_disk *d, struct df_cache_key key, struct df_arena *arena, struct df_str *ret_value)
 {
 	unsigned char bytes[DF_DISK_KEY_BYTES];
@@ -193,6 +216,8 @@ enum df_err df_disk_get(struct df_disk *d, struct df_cache_key key, struct df_ar
 		return err;
 	key_bytes(key, bytes);
 	(void)pthread_mutex_lock(&d->read_lock);
+	if (d->n_look > 0)
+		set_snapshot(d);
 	int rc = sqlite3_bind_blob(d->select, 1, bytes, DF_DISK_KEY_BYTES, SQLITE_STATIC);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(d->select);

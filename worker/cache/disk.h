@@ -47,6 +47,8 @@ enum df_err df_disk_open(const struct df_disk_config *config, struct df_disk **r
 			 struct df_fail *fail) DF_MUST_CHECK;
 void df_disk_close(struct df_disk **disk); /* accepts NULL inside */
 
+/* more: 1 before a row of look-ups, -1 behind it. See df_cache_look_begin. */
+void df_disk_look(struct df_disk *d, int more);
 /* DF_ERR_NOT_FOUND whatever the reason, but DF_ERR_NOMEM. */
 enum df_err df_disk_get(struct df_disk *d, struct df_cache_key key, struct df_arena *arena,
 			struct df_str *ret_value) DF_MUST_CHECK;

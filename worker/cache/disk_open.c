@@ -117,13 +117,15 @@ static enum df_err connect(const char *path, uintptr_t busy_ms, bool write, sqli
 		(void)sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &yes);
 		err = df_db_exec(db,
 				 "PRAGMA temp_store=MEMORY; PRAGMA synchronous=NORMAL; PRAGMA secure_delete=OFF;"
-				 "PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-2000; PRAGMA mmap_size=0;"
+				 "PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-500; PRAGMA mmap_size=0;"
 				 "PRAGMA cell_size_check=ON; PRAGMA trusted_schema=OFF;"
 				 "PRAGMA journal_size_limit=16777216",
 				 fail, "set up the cache of answers");
 	}
 	if (err == DF_OK && write)
-		err = df_db_exec(db, "PRAGMA page_size=8192", fail, "set up the cache of answers");
+		/* Puts come by hashes, so each meets another page of the index; look-ups in a row meet few. */
+		err = df_db_exec(db, "PRAGMA page_size=8192; PRAGMA cache_size=-1500", fail,
+				 "set up the cache of answers");
 	if (err != DF_OK)
 		(void)sqlite3_close(db);
 	else

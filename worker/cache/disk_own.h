@@ -53,6 +53,9 @@ struct df_disk {
 	/* --- reading --- */
 	pthread_mutex_t read_lock;
 	struct sqlite3_stmt *select;
+	int n_look; /* rows of look-ups that are under way */
+	uint64_t
+		snapshot_end; /* when it is closed all the same, so that rows that never cease to overlap see what is new */
 	/* --- the writer's --- */
 	struct sqlite3_stmt *stmt[DF_N_STATEMENT];
 	uint64_t told[DF_N_TOTAL]; /* of the counts, what the database has */

@@ -284,6 +284,8 @@ enum df_err df_caller_run(struct df_caller *c, struct df_call *call, size_t n, s
 		return DF_OK;
 	(void)pthread_mutex_init(&w.lock, NULL);
 	(void)pthread_cond_init(&w.done, NULL);
+	if (c->cache)
+		df_cache_look_begin(c->cache);
 	for (size_t i = 0; i < n; i++) {
 		call[i].on_done = one_done;
 		call[i].self = &w;
@@ -295,6 +297,8 @@ enum df_err df_caller_run(struct df_caller *c, struct df_call *call, size_t n, s
 		(void)pthread_mutex_unlock(&w.lock);
 		break;
 	}
+	if (c->cache)
+		df_cache_look_end(c->cache);
 	if (turn)
 		df_turn_leave(turn, &pause);
 	(void)pthread_mutex_lock(&w.lock);
