@@ -10,8 +10,8 @@
  *   inputs: [docs, more.jsonl]                             operands, when the command line has none
  *   jobs: 4                                               settings: the names of the long options
  *
- * Bounds: 1 MiB of text, depth 64, 65536 nodes visited with aliases followed (an alias bomb is an error). libfyaml is
- * included by pipeline_file.c alone. Errors give file, line and column.
+ * Bounds: 1 MiB of text, depth 64, 65536 nodes visited with aliases followed (an alias bomb is an error; base/yaml).
+ * Errors give file, line and column.
  */
 #ifndef DF_CLI_PIPELINE_FILE_H
 #define DF_CLI_PIPELINE_FILE_H

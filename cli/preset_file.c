@@ -2,86 +2,61 @@
 /* preset_file: the user's presets, from YAML: a mapping of names to mappings of options. */
 #include <errno.h>
 #include <fcntl.h>
-#include <libfyaml.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/yaml/yaml.h"
 #include "cli/resolve.h"
 
 #define PRESETS_MAX 256
 #define OPTIONS_MAX 64
+#define NODES_MAX 65536U
 #define FILE_BYTES_MAX (256U << 10)
 
-struct reader {
-	const char *path;
-	struct df_arena *arena;
-	struct df_fail *fail;
-};
-
-static enum df_err bad(const struct reader *r, const char *what, struct df_str name)
+static enum df_err options(struct df_yaml *y, struct df_yaml_node *node, struct df_preset *to)
 {
-	return df_fail(r->fail, DF_ERR_USAGE, "%.300s: %s ('%.*s')", r->path, what, (int)(name.n < 80 ? name.n : 80),
-		       name.n ? name.p : "");
-}
-
-static enum df_err no_memory(const struct reader *r)
-{
-	return df_fail(r->fail, DF_ERR_NOMEM, "no memory for '%.300s'", r->path);
-}
-
-static enum df_err scalar(const struct reader *r, struct fy_node *node, struct df_str *ret)
-{
-	size_t n = 0;
-	const char *p = node && fy_node_get_type(node) == FYNT_SCALAR ? fy_node_get_scalar(node, &n) : NULL;
-	if (!p)
-		return bad(r, "names and values must be plain text", (struct df_str){NULL, 0});
-	struct df_str copy = df_arena_copy(r->arena, (struct df_str){p, n});
-	if (!copy.p)
-		return no_memory(r);
-	if (df_str_utf8_prefix(copy) != copy.n || (copy.n && memchr(copy.p, '\0', copy.n)))
-		return bad(r, "not valid text", copy);
-	*ret = copy;
-	return DF_OK;
-}
-
-static enum df_err options(const struct reader *r, struct fy_node *map, struct df_preset *to)
-{
+	struct df_yaml_node *map = NULL, *key, *value;
 	void *at = NULL;
-	if (!map || fy_node_get_type(map) != FYNT_MAPPING)
-		return bad(r, "a preset is a mapping of options", to->name);
-	to->opt = df_arena_array(r->arena, OPTIONS_MAX, sizeof(*to->opt));
+	DF_TRY(df_yaml_visit(y, node, &map));
+	if (df_yaml_kind(map) != DF_YAML_MAP)
+		return df_yaml_bad(y, node, "preset '%.*s' is no mapping of options",
+				   (int)(to->name.n < 80 ? to->name.n : 80), to->name.p);
+	to->opt = df_arena_array(y->arena, OPTIONS_MAX, sizeof(*to->opt));
 	if (!to->opt)
-		return no_memory(r);
-	for (struct fy_node_pair *p; (p = fy_node_mapping_iterate(map, &at));) {
+		return df_yaml_no_memory(y);
+	while (df_yaml_next_pair(map, &at, &key, &value)) {
 		struct df_pipeline_opt o = {.key_at = SIZE_MAX, .value_at = SIZE_MAX};
 		if (to->n_opt == OPTIONS_MAX)
-			return bad(r, "a preset with too many options", to->name);
-		DF_TRY(scalar(r, fy_node_pair_key(p), &o.key));
-		DF_TRY(scalar(r, fy_node_pair_value(p), &o.value));
+			return df_yaml_bad(y, key, "more than %d options in preset '%.*s'", OPTIONS_MAX,
+					   (int)(to->name.n < 80 ? to->name.n : 80), to->name.p);
+		DF_TRY(df_yaml_text(y, key, "an option's name", &o.key));
+		DF_TRY(df_yaml_text(y, value, "an option's value", &o.value));
 		to->opt[to->n_opt++] = o;
 	}
 	return DF_OK;
 }
 
-static enum df_err presets(const struct reader *r, struct fy_node *root, struct df_presets *ret)
+static enum df_err presets(struct df_yaml *y, struct df_str from, struct df_presets *ret)
 {
+	struct df_yaml_node *root = NULL, *key, *value;
 	void *at = NULL;
+	DF_TRY(df_yaml_visit(y, y->root, &root));
 	if (!root)
-		return DF_OK; /* an empty file */
-	if (fy_node_get_type(root) != FYNT_MAPPING)
-		return bad(r, "it must be a mapping of names to options", (struct df_str){NULL, 0});
-	ret->item = df_arena_zalloc(r->arena, PRESETS_MAX * sizeof(*ret->item));
+		return DF_OK;
+	if (df_yaml_kind(root) != DF_YAML_MAP)
+		return df_yaml_bad(y, root, "a mapping of presets' names to options is wanted");
+	ret->item = df_arena_zalloc(y->arena, PRESETS_MAX * sizeof(*ret->item));
 	if (!ret->item)
-		return no_memory(r);
-	for (struct fy_node_pair *p; (p = fy_node_mapping_iterate(root, &at));) {
+		return df_yaml_no_memory(y);
+	while (df_yaml_next_pair(root, &at, &key, &value)) {
 		struct df_preset *to = &ret->item[ret->n];
 		if (ret->n == PRESETS_MAX)
-			return bad(r, "too many presets", (struct df_str){NULL, 0});
-		to->from = df_str_from(r->path);
-		DF_TRY(scalar(r, fy_node_pair_key(p), &to->name));
-		DF_TRY(options(r, fy_node_pair_value(p), to));
+			return df_yaml_bad(y, key, "more than %d presets", PRESETS_MAX);
+		to->from = from;
+		DF_TRY(df_yaml_text(y, key, "a preset's name", &to->name));
+		DF_TRY(options(y, value, to));
 		ret->n++;
 	}
 	return DF_OK;
@@ -91,25 +66,14 @@ enum df_err df_preset_file_parse(struct df_str text, const char *path, struct df
 				 struct df_presets *ret_presets, struct df_fail *fail)
 {
 	struct df_str kept = df_arena_copy(arena, df_str_from(path));
-	struct reader r = {kept.p, arena, fail};
+	const struct df_yaml_source source = {text, path, FILE_BYTES_MAX, NODES_MAX};
 	struct df_presets all = {NULL, 0};
+	struct df_yaml yaml;
 	if (!kept.p)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for '%.300s'", path);
-	if (df_str_utf8_prefix(text) != text.n || (text.n && memchr(text.p, '\0', text.n)))
-		return bad(&r, "not valid text", (struct df_str){NULL, 0});
-	struct fy_diag *diag = fy_diag_create(NULL); /* else it writes to stderr */
-	if (!diag)
-		return no_memory(&r);
-	fy_diag_set_collect_errors(diag, true);
-	struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_DEFAULT_VERSION_1_2 | FYPCF_JSON_NONE, .diag = diag};
-	struct fy_document *doc = fy_document_build_from_string(&cfg, text.n ? text.p : "", text.n);
-	enum df_err err = DF_OK;
-	if (doc)
-		err = presets(&r, fy_document_root(doc), &all);
-	else if (df_str_trim(text).n)
-		err = bad(&r, "no valid YAML", (struct df_str){NULL, 0});
-	fy_document_destroy(doc);
-	fy_diag_destroy(diag);
+	DF_TRY(df_yaml_open(&yaml, &source, arena, fail));
+	enum df_err err = presets(&yaml, kept, &all);
+	df_yaml_close(&yaml);
 	if (err == DF_OK)
 		*ret_presets = all;
 	return err;

@@ -26,8 +26,8 @@ unistd endian byteswap malloc execinfo
 cinttypes cstddef cstdint cstring cstdlib cassert new memory string_view utility limits algorithm
 """.split())
 LIBC_DIRS = ("sys/", "linux/", "arpa/", "net/", "netinet/", "asm/")
-# Both ends of one format: reading unpacks, rows are packed. Pipelines and tables of models are YAML, and neither folder may see the other.
-TWO_HOMES = {"zstd.h": {"worker", "worker/read"}, "libfyaml.h": {"cli", "worker/provider"}}
+# Both ends of one format: reading unpacks, rows are packed.
+TWO_HOMES = {"zstd.h": {"worker", "worker/read"}}
 COMPILER = {"immintrin.h", "cpuid.h", "emmintrin.h", "nmmintrin.h", "x86intrin.h", "arm_neon.h", "sanitizer/asan_interface.h", "sanitizer/lsan_interface.h"}
 
 

@@ -217,7 +217,29 @@ static void test_preset__wrong_files_are_refused(void **state)
 		assert_non_null(strstr(fail.msg, "p.yaml"));
 	}
 	assert_int_equal(df_preset_file_parse(DF_STR(""), "p.yaml", &arena, &user, &fail), DF_OK);
+	assert_int_equal(df_preset_file_parse(DF_STR("# mine: {top_p: 1}\n"), "p.yaml", &arena, &user, &fail), DF_OK);
 	assert_int_equal(user.n, 0);
+}
+
+static void test_preset__what_is_wrong_has_a_place(void **state)
+{
+	(void)state;
+	struct df_presets user = {NULL, 0};
+	assert_int_equal(df_preset_file_parse(DF_STR("a: {x: 1}\nmine: 1\n"), "p.yaml", &arena, &user, &fail),
+			 DF_ERR_USAGE);
+	assert_string_equal(fail.msg, "p.yaml:2:7: preset 'mine' is no mapping of options");
+	assert_int_equal(df_preset_file_parse(DF_STR("a: {x: [1]}"), "p.yaml", &arena, &user, &fail), DF_ERR_USAGE);
+	assert_string_equal(fail.msg, "p.yaml:1:9: an option's value must be plain text, not a list or a mapping");
+}
+
+static void test_preset__aliases_are_followed(void **state)
+{
+	(void)state;
+	struct df_presets user = {NULL, 0};
+	struct df_str yaml = DF_STR("a: &a {temperature: &t 0.25}\nb: *a\nc: {temperature: *t, max_tokens: 5}\n");
+	assert_int_equal(df_preset_file_parse(yaml, "p.yaml", &arena, &user, &fail), DF_OK);
+	assert_string_equal(apply("llm preset=b", &user), "llm temperature=0.25");
+	assert_string_equal(apply("llm preset=c", &user), "llm temperature=0.25 max_tokens=5");
 }
 
 /* ------------------------------------------------------------------ files */
@@ -285,6 +307,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_preset__sets_what_is_not_given, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_preset__users_own_come_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_preset__wrong_files_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_preset__what_is_wrong_has_a_place, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_preset__aliases_are_followed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_resolve__files_and_presets_become_part_of_the_pipeline, setup,
 						teardown),
 	};
