@@ -85,8 +85,10 @@ static void take_deaths(struct df_run *r, uint64_t now_ns)
 	if (!r->ending.child)
 		return;
 	r->ending.child = false; /* before the dead are looked for: one that dies meanwhile is told of again */
-	while (df_supervisor_reap(r->supervisor, &gone))
+	while (df_supervisor_reap(r->supervisor, &gone)) {
+		df_expenses_died(&r->expenses, gone.lane);
 		df_control_on_exit(r->control, gone.lane, gone.exit_code, gone.signal, &gone.blame, now_ns);
+	}
 }
 
 static void take_events(struct df_run *r, uint64_t now_ns)

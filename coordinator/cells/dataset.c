@@ -1,53 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * dataset: operands become sources by stat and readdir alone.
+ * dataset: operands become sources by stat alone; folders are walked in dataset_walk.c.
  *
- * DESIGN. A folder is listed whole and sorted before it is entered, one list per level; a link back to a folder that
- * is being walked is a loop and is passed over (each folder on the way is known by device and inode). Names live in
- * one arena.
+ * DESIGN. A path's name, normalised, is its identity: what was taken is kept in a map. Paths and names live in one arena.
  */
-#include "coordinator/cells/dataset.h"
-
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/buf.h"
+#include "base/array.h"
 #include "base/hash.h"
-#include "base/map.h"
+#include "coordinator/cells/dataset_core.h"
 
 #define NAMES_BYTES_MAX (UINT64_C(4) << 30)
-#define PATH_BYTES_MAX 4096
-#define FOLDER_DEPTH_MAX 128
 
-struct folder {
-	uint64_t dev, ino;
-};
-
-struct build {
-	const struct df_dataset_spec *spec;
-	struct df_dataset d;
-	struct df_map seen; /* names taken */
-	struct df_str here; /* the working folder with a slash behind it, or empty */
-	char here_bytes[PATH_BYTES_MAX + 2];
-	struct folder way[FOLDER_DEPTH_MAX];
-	size_t depth;
-	bool has_stdin;
-	struct df_fail *fail;
-};
-
-static enum df_err out_of_memory(const struct build *b)
+enum df_err df_dataset_out_of_memory(const struct df_dataset_build *b)
 {
 	return df_fail(b->fail, DF_ERR_NOMEM, "out of memory for the list of %zu inputs", b->d.n_source);
 }
 
+int df_dataset_by_bytes(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 /* "./a//b/" is "a/b"; below the working folder, an absolute path becomes relative. Never longer than the path. */
-static struct df_str normalise(const struct build *b, const char *path, char *out)
+static struct df_str normalise(const struct df_dataset_build *b, const char *path, char *out)
 {
 	size_t n = 0;
 	struct df_str in = df_str_from(path);
@@ -68,26 +49,20 @@ static struct df_str normalise(const struct build *b, const char *path, char *ou
 	return (struct df_str){out, n};
 }
 
-static enum df_err grow(struct build *b)
+static enum df_err grow(struct df_dataset_build *b)
 {
 	struct df_dataset *d = &b->d;
 	if (d->n_source >= DF_MAX_SOURCES)
 		return df_fail(b->fail, DF_ERR_LIMIT, "more than %u input files", DF_MAX_SOURCES);
-	if (d->n_source < d->cap_source)
-		return DF_OK;
-	size_t cap = d->cap_source ? d->cap_source * 2 : 16;
-	struct df_source *grown = realloc(d->source, cap * sizeof(*grown));
-	if (!grown)
-		return out_of_memory(b);
-	d->source = grown;
-	d->cap_source = cap;
+	if (df_array_room((void **)&d->source, d->n_source, &d->cap_source, sizeof(*d->source)) != DF_OK)
+		return df_dataset_out_of_memory(b);
 	return DF_OK;
 }
 
 /* Copies path and name; *ret_source is NULL when the name was there before. */
-static enum df_err add(struct build *b, const char *path, struct df_source **ret_source)
+static enum df_err add(struct df_dataset_build *b, const char *path, struct df_source **ret_source)
 {
-	char scratch[PATH_BYTES_MAX];
+	char scratch[DF_DATASET_PATH_MAX];
 	struct df_str whole = df_str_from(path);
 	if (whole.n >= sizeof(scratch))
 		return df_fail(b->fail, DF_ERR_LIMIT, "a path of %zu bytes is too long: '%.64s...'", whole.n, path);
@@ -95,7 +70,7 @@ static enum df_err add(struct build *b, const char *path, struct df_source **ret
 	uint64_t *value;
 	size_t before = b->seen.n;
 	if (df_map_put(&b->seen, name, 0, &value) != DF_OK)
-		return out_of_memory(b);
+		return df_dataset_out_of_memory(b);
 	if (b->seen.n == before) {
 		b->d.n_repeated++;
 		*ret_source = NULL;
@@ -106,7 +81,7 @@ static enum df_err add(struct build *b, const char *path, struct df_source **ret
 	if (path_copy.p && !df_str_eq(name, whole))
 		name_copy = df_arena_copy(&b->d.names, name);
 	if (!path_copy.p || !name_copy.p)
-		return out_of_memory(b);
+		return df_dataset_out_of_memory(b);
 	struct df_source *s = &b->d.source[b->d.n_source++];
 	memset(s, 0, sizeof(*s));
 	s->path = path_copy.p;
@@ -115,8 +90,8 @@ static enum df_err add(struct build *b, const char *path, struct df_source **ret
 	return DF_OK;
 }
 
-static enum df_source_kind kind_of(const struct build *b, const struct df_file_kind *kind, enum df_format format,
-				   bool live)
+static enum df_source_kind kind_of(const struct df_dataset_build *b, const struct df_file_kind *kind,
+				   enum df_format format, bool live)
 {
 	if (live || b->spec->sequential || kind->compressed || kind->archive)
 		return DF_SOURCE_READER;
@@ -132,7 +107,8 @@ static bool clearly_readable(const struct stat *st)
 	return (st->st_mode & all) == all || (st->st_uid == geteuid() && (st->st_mode & S_IRUSR));
 }
 
-static enum df_err add_file(struct build *b, const char *path, const struct stat *st, const struct df_file_kind *kind)
+enum df_err df_dataset_add_file(struct df_dataset_build *b, const char *path, const struct stat *st,
+				const struct df_file_kind *kind)
 {
 	struct df_source *s;
 	if (!clearly_readable(st) && access(path, R_OK) != 0)
@@ -153,7 +129,7 @@ static enum df_err add_file(struct build *b, const char *path, const struct stat
 	return DF_OK;
 }
 
-static enum df_err add_stdin(struct build *b)
+static enum df_err add_stdin(struct df_dataset_build *b)
 {
 	struct df_source *s;
 	if (b->has_stdin)
@@ -170,7 +146,7 @@ static enum df_err add_stdin(struct build *b)
 	}
 	struct df_str path = df_arena_copy(&b->d.names, df_str_from(b->spec->stdin_path));
 	if (!path.p)
-		return out_of_memory(b);
+		return df_dataset_out_of_memory(b);
 	s->path = path.p;
 	s->name = "stdin";
 	s->id = b->spec->stdin_id;
@@ -180,121 +156,12 @@ static enum df_err add_stdin(struct build *b)
 	return DF_OK;
 }
 
-/* ------------------------------------------------------------------ folders */
-
-static int by_bytes(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static void free_list(char **list, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		free(list[i]);
-	free(list);
-}
-
-static enum df_err list_folder(struct build *b, DIR *dir, const char *path, char ***ret_list, size_t *ret_n)
-{
-	char **list = NULL;
-	size_t n = 0, cap = 0;
-	enum df_err err = DF_OK;
-	errno = 0;
-	for (struct dirent *e = readdir(dir); e && err == DF_OK; errno = 0, e = readdir(dir)) {
-		if (e->d_name[0] == '.') {
-			b->d.n_hidden += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
-			continue;
-		}
-		if (n == cap) {
-			cap = cap ? cap * 2 : 64;
-			char **grown = realloc(list, cap * sizeof(*list));
-			if (!grown) {
-				err = out_of_memory(b);
-				break;
-			}
-			list = grown;
-		}
-		list[n] = strdup(e->d_name);
-		err = list[n] ? DF_OK : out_of_memory(b);
-		n += list[n] != NULL;
-	}
-	if (err == DF_OK && errno)
-		err = df_fail_errno(b->fail, "cannot read folder '%s'", path);
-	if (err != DF_OK) {
-		free_list(list, n);
-		return err;
-	}
-	if (n)
-		qsort(list, n, sizeof(*list), by_bytes);
-	*ret_list = list;
-	*ret_n = n;
-	return DF_OK;
-}
-
-static bool on_the_way(const struct build *b, const struct stat *st)
-{
-	for (size_t i = 0; i < b->depth; i++)
-		if (b->way[i].dev == (uint64_t)st->st_dev && b->way[i].ino == (uint64_t)st->st_ino)
-			return true;
-	return false;
-}
-
-static enum df_err walk(struct build *b, const char *path, const struct stat *folder);
-
-/* @p name is @p path as its folder @p fd has it: no way through all folders for each file. */
-static enum df_err enter(struct build *b, int fd, const char *name, const char *path)
-{
-	struct stat st;
-	struct df_file_kind kind = {DF_FORMAT_AUTO, false, false};
-	if (fstatat(fd, name, &st, 0) != 0) {
-		if (errno != ENOENT && errno != ELOOP)
-			return df_fail_errno(b->fail, "cannot stat '%s'", path);
-		b->d.n_unknown++; /* a link that leads nowhere */
-		return DF_OK;
-	}
-	if (S_ISDIR(st.st_mode))
-		return on_the_way(b, &st) ? DF_OK : walk(b, path, &st);
-	bool known = df_file_kind_of(df_str_from(path), &kind);
-	if (!S_ISREG(st.st_mode) || (!known && b->spec->format == DF_FORMAT_AUTO)) {
-		b->d.n_unknown++;
-		return DF_OK;
-	}
-	return add_file(b, path, &st, &kind);
-}
-
-static enum df_err walk(struct build *b, const char *path, const struct stat *folder)
-{
-	char **list = NULL;
-	size_t n = 0;
-	if (b->depth == FOLDER_DEPTH_MAX)
-		return df_fail(b->fail, DF_ERR_LIMIT, "folders nested deeper than %d at '%s'", FOLDER_DEPTH_MAX, path);
-	DIR *dir = opendir(path);
-	if (!dir)
-		return df_fail_errno(b->fail, "cannot open folder '%s'", path);
-	b->way[b->depth++] = (struct folder){(uint64_t)folder->st_dev, (uint64_t)folder->st_ino};
-	enum df_err err = list_folder(b, dir, path, &list, &n);
-	const char *slash = df_str_ends(df_str_from(path), "/") ? "" : "/";
-	for (size_t i = 0; err == DF_OK && i < n; i++) {
-		char *inside = NULL;
-		if (asprintf(&inside, "%s%s%s", path, slash, list[i]) < 0) {
-			err = out_of_memory(b);
-			break;
-		}
-		err = enter(b, dirfd(dir), list[i], inside);
-		free(inside);
-	}
-	free_list(list, n);
-	(void)closedir(dir);
-	b->depth--;
-	return err;
-}
-
 /* ------------------------------------------------------------------ operands */
 
-static enum df_err add_folder(struct build *b, const char *path, const struct stat *st)
+static enum df_err add_folder(struct df_dataset_build *b, const char *path, const struct stat *st)
 {
 	size_t before = b->d.n_source, repeated = b->d.n_repeated, unknown = b->d.n_unknown;
-	DF_TRY(walk(b, path, st));
+	DF_TRY(df_dataset_walk(b, path, st));
 	if (b->d.n_source > before || b->d.n_repeated > repeated)
 		return DF_OK;
 	if (b->d.n_unknown > unknown)
@@ -306,7 +173,7 @@ static enum df_err add_folder(struct build *b, const char *path, const struct st
 }
 
 /* A path that the user named, or that a glob gave. */
-static enum df_err add_named(struct build *b, const char *path, const struct stat *st)
+static enum df_err add_named(struct df_dataset_build *b, const char *path, const struct stat *st)
 {
 	struct df_file_kind kind = {DF_FORMAT_AUTO, false, false};
 	if (S_ISDIR(st->st_mode))
@@ -318,10 +185,10 @@ static enum df_err add_named(struct build *b, const char *path, const struct sta
 		return df_fail(b->fail, DF_ERR_USAGE,
 			       "the format of '%s' is unknown by its name; say --input-format jsonl, text, csv or tsv",
 			       path);
-	return add_file(b, path, st, &kind);
+	return df_dataset_add_file(b, path, st, &kind);
 }
 
-static enum df_err add_glob(struct build *b, const char *pattern)
+static enum df_err add_glob(struct df_dataset_build *b, const char *pattern)
 {
 	glob_t g;
 	memset(&g, 0, sizeof(g));
@@ -329,9 +196,9 @@ static enum df_err add_glob(struct build *b, const char *pattern)
 	if (code == GLOB_NOMATCH)
 		return df_fail(b->fail, DF_ERR_NOT_FOUND, "no file matches '%s'", pattern);
 	if (code != 0)
-		return code == GLOB_NOSPACE ? out_of_memory(b)
+		return code == GLOB_NOSPACE ? df_dataset_out_of_memory(b)
 					    : df_fail(b->fail, DF_ERR_IO, "cannot read the folders of '%s'", pattern);
-	qsort(g.gl_pathv, g.gl_pathc, sizeof(*g.gl_pathv), by_bytes);
+	qsort(g.gl_pathv, g.gl_pathc, sizeof(*g.gl_pathv), df_dataset_by_bytes);
 	enum df_err err = DF_OK;
 	for (size_t i = 0; err == DF_OK && i < g.gl_pathc; i++) {
 		struct stat st;
@@ -342,7 +209,7 @@ static enum df_err add_glob(struct build *b, const char *pattern)
 	return err;
 }
 
-static enum df_err add_operand(struct build *b, const char *operand)
+static enum df_err add_operand(struct df_dataset_build *b, const char *operand)
 {
 	struct stat st;
 	if (strcmp(operand, "-") == 0)
@@ -356,11 +223,11 @@ static enum df_err add_operand(struct build *b, const char *operand)
 	return df_fail_errno(b->fail, "cannot stat '%s'", operand);
 }
 
-static enum df_err fingerprint(struct build *b)
+static enum df_err fingerprint(struct df_dataset_build *b)
 {
 	struct df_hasher *h = df_hasher_create();
 	if (!h)
-		return out_of_memory(b);
+		return df_dataset_out_of_memory(b);
 	for (size_t i = 0; i < b->d.n_source; i++) {
 		const struct df_source *s = &b->d.source[i];
 		const uint8_t what[2] = {s->kind, s->format};
@@ -374,9 +241,9 @@ static enum df_err fingerprint(struct build *b)
 	return DF_OK;
 }
 
-static void find_here(struct build *b)
+static void find_here(struct df_dataset_build *b)
 {
-	if (!getcwd(b->here_bytes, PATH_BYTES_MAX))
+	if (!getcwd(b->here_bytes, DF_DATASET_PATH_MAX))
 		return;
 	size_t n = strlen(b->here_bytes);
 	if (b->here_bytes[0] != '/' || n == 1)
@@ -389,7 +256,7 @@ enum df_err df_dataset_open(const struct df_dataset_spec *spec, struct df_datase
 {
 	if (spec->n_operand == 0)
 		return df_fail(fail, DF_ERR_USAGE, "no input; name files or folders, or pipe JSONL in and say '-'");
-	struct build *b = calloc(1, sizeof(*b));
+	struct df_dataset_build *b = calloc(1, sizeof(*b));
 	if (!b)
 		return df_fail(fail, DF_ERR_NOMEM, "out of memory for the list of inputs");
 	b->spec = spec;
@@ -416,23 +283,4 @@ void df_dataset_release(struct df_dataset *d)
 	free(d->source);
 	df_arena_release(&d->names);
 	memset(d, 0, sizeof(*d));
-}
-
-enum df_err df_dataset_check(const struct df_source *s, struct df_fail *fail)
-{
-	if (s->live)
-		return DF_OK;
-	struct stat st;
-	struct df_file_id now;
-	if (stat(s->path, &st) != 0)
-		return df_fail_errno(fail, "input '%s' is gone", s->name);
-	df_file_id_of(&st, &now);
-	if (df_file_id_eq(&now, &s->id))
-		return DF_OK;
-	if (now.size != s->id.size)
-		return df_fail(fail, DF_ERR_CHANGED,
-			       "input '%s' changed: %" PRIu64 " bytes, %" PRIu64 " when the run began", s->name,
-			       now.size, s->id.size);
-	return df_fail(fail, DF_ERR_CHANGED, "input '%s' changed: it was replaced or written to since the run began",
-		       s->name);
 }

@@ -60,8 +60,4 @@ enum df_err df_dataset_open(const struct df_dataset_spec *spec, struct df_datase
 			    struct df_fail *fail) DF_MUST_CHECK;
 void df_dataset_release(struct df_dataset *d);
 
-/* What differs between the source as planned and as it is now on disk; for a friendly resume message. DF_OK: the
- * same. */
-enum df_err df_dataset_check(const struct df_source *s, struct df_fail *fail) DF_MUST_CHECK;
-
 #endif

@@ -2,7 +2,8 @@
 /*
  * control_core: what the files of the control state machine share, and nobody else sees.
  *
- *   control.c         life, feeding workers, messages, the sink's events, the end
+ *   control.c         life, feeding workers, the end
+ *   control_events.c  messages of processes, events of the sink
  *   control_deaths.c  processes start, die and are replaced; blame, back-off, giving up
  *   control_watch.c   looks at living processes: deadline, silence, memory; and at the run: does anything move
  */

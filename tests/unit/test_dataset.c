@@ -228,19 +228,15 @@ static void test_dataset__the_fingerprint_sees_every_change(void **state)
 	uint64_t first = d.fingerprint;
 	assert_int_equal(OPEN("a.jsonl", "b.jsonl"), DF_OK);
 	assert_true(d.fingerprint == first);
-	assert_int_equal(df_dataset_check(&d.source[1], &fail), DF_OK);
 	assert_int_equal(open_with(DF_FORMAT_AUTO, true, (const char *const[]){"a.jsonl", "b.jsonl"}, 2), DF_OK);
 	assert_true(d.fingerprint != first);
 	assert_int_equal(OPEN("b.jsonl", "a.jsonl"), DF_OK);
 	assert_true(d.fingerprint != first);
 	struct timespec times[2] = {{0, UTIME_NOW}, {12345, 678}};
 	assert_int_equal(utimensat(AT_FDCWD, "b.jsonl", times, 0), 0);
-	assert_int_equal(df_dataset_check(&d.source[0], &fail), DF_ERR_CHANGED);
 	assert_int_equal(OPEN("a.jsonl", "b.jsonl"), DF_OK);
 	assert_true(d.fingerprint != first);
 	assert_true(d.source[1].id.mtime_ns == INT64_C(12345000000678));
-	assert_int_equal(unlink("b.jsonl"), 0);
-	assert_int_equal(df_dataset_check(&d.source[1], &fail), DF_ERR_NOT_FOUND);
 }
 
 int main(void)
