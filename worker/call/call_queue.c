@@ -298,16 +298,9 @@ void df_flight_unready(struct df_flight *f)
 		ready_take(f);
 }
 
-/* Reservations are void: all that have one go back to the head of the queue, in their order. From the last on, so that places can be given back. */
-static void ready_again(struct df_route *r)
+/* Flights without their places go back to the head of the queue, in their order. From the last on, so that places can be given back. */
+static void queue_again(struct df_route *r, struct df_flight *reversed)
 {
-	struct df_flight *reversed = NULL;
-	while (r->ready) {
-		struct df_flight *f = r->ready;
-		ready_take(f);
-		f->next = reversed;
-		reversed = f;
-	}
 	while (reversed) {
 		struct df_flight *f = reversed;
 		struct df_piece *p = f->piece;
@@ -318,15 +311,47 @@ static void ready_again(struct df_route *r)
 	}
 }
 
+/* Reservations are void: all that have one. */
+static void ready_again(struct df_route *r)
+{
+	struct df_flight *reversed = NULL;
+	while (r->ready) {
+		struct df_flight *f = r->ready;
+		ready_take(f);
+		f->next = reversed;
+		reversed = f;
+	}
+	queue_again(r, reversed);
+}
+
+/* We were not let run for a moment: only those whose time has passed. The places of the others are good, and to give them back would lose them too, since
+ * later ones are taken: a pause of 30 ms would cost all that this process has reserved. */
+static void late_again(struct df_route *r)
+{
+	struct df_flight *reversed = NULL;
+	uint64_t now_ns = df_http_now(r->caller->http);
+	while (r->ready && r->ready->at_ns <= now_ns && !df_limit_valid(r->limit, &r->ready->reservation)) {
+		struct df_flight *f = r->ready;
+		ready_take(f);
+		f->next = reversed;
+		reversed = f;
+	}
+	queue_again(r, reversed);
+}
+
 static void send_due(struct df_route *r)
 {
 	struct df_caller *c = r->caller;
 	while (r->ready && r->ready->at_ns <= df_http_now(c->http)) {
 		struct df_flight *f = r->ready;
 		if (df_breaker_wait(&r->host->breaker, df_http_now(c->http)) ||
-		    (r->limit && !df_limit_valid(r->limit, &f->reservation))) {
+		    (r->limit && df_limit_is_void(r->limit, &f->reservation))) {
 			ready_again(r);
 			return;
+		}
+		if (r->limit && !df_limit_valid(r->limit, &f->reservation)) {
+			late_again(r);
+			continue;
 		}
 		ready_take(f);
 		df_flight_send(f);

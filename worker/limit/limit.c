@@ -356,6 +356,13 @@ bool df_limit_valid(struct df_limit *l, const struct df_reservation *r)
 	return true;
 }
 
+bool df_limit_is_void(const struct df_limit *l, const struct df_reservation *r)
+{
+	struct df_cell c;
+	uint64_t head;
+	return df_cell_read(l, &c, &head) != DF_OK || c.epoch != r->epoch;
+}
+
 /* The day's share of a reservation back, if it is still that day. */
 void df_limit_return_day(struct df_cell *c, const struct df_reservation *r)
 {

@@ -12,7 +12,8 @@
  * queue, and for its head does:
  *
  *	err = df_limit_reserve(l, tokens, &r, &fail);
- *	DF_OK          -> sleep until r.at_boot_ns; if df_limit_valid(l, &r): send, else df_limit_cancel(l, &r) and reserve again.
+ *	DF_OK          -> sleep until r.at_boot_ns; if df_limit_valid(l, &r): send, else df_limit_cancel(l, &r) and reserve again; if df_limit_is_void(l, &r),
+ *	                  all others that are held likewise.
  *	                  Meanwhile the next of the queue may reserve, until DF_ERR_AGAIN.
  *	DF_ERR_AGAIN   -> nothing is reserved; one timer for r.at_boot_ns, then ask again.
  *	answer         -> df_limit_settle(l, &r, tokens), or for a 429 df_limit_push(l, &r, ...) and reserve again.
@@ -75,6 +76,9 @@ enum df_err df_limit_reserve(struct df_limit *l, uint64_t tokens, struct df_rese
 /* Just before sending. False: a 429 came since, or it is so late that this call would run into the next ones (half an interval, at least 25 and at
  * most 150 ms): cancel and reserve again. True marks it as sent. */
 bool df_limit_valid(struct df_limit *l, const struct df_reservation *r);
+/* A 429 came since: so are all reservations that are as old. Not void and not valid: only this one is late, and those for later are good; keep them, for a
+ * place that is given back is lost once others have taken later ones. */
+bool df_limit_is_void(const struct df_limit *l, const struct df_reservation *r);
 /* It was not sent: gives requests and tokens of the day back, and its place when no later one was given away. */
 void df_limit_cancel(struct df_limit *l, const struct df_reservation *r);
 /* After any answer but a 429, or none: tokens that were really used (may be fewer or more). */
