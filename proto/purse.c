@@ -6,6 +6,10 @@
  * budget, settling one addition of the difference, so however many processes do it and wherever one is killed, committed is never less than what
  * was really paid or may yet be. `spent` is kept beside it for people; what is reserved is the difference. Opening again takes all that is
  * committed as spent: whoever had reserved it is dead and may have paid. The magic is written last, so a half-made purse is known as one.
+ *
+ * Who holds what: each process has a place with its number and the sum of its reservations. The sum rises before `committed` does and falls after it, so
+ * what stands in no place is held by nobody; a process that is killed between the two has said too much, never too little. The parent, which
+ * reaps, tells who died. A process of an earlier life (it outlived its coordinator for a moment) knows by `life` that its reservations were taken as spent.
  */
 #include "proto/purse.h"
 
@@ -14,13 +18,18 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/limits.h"
+
 #define MAGIC UINT64_C(0x6573727570666464) /* "ddfpurse" */
 #define VERSION 1
-#define BYTES 4096
+#define BYTES_BEFORE 4096 /* purses without places */
+#define BYTES 20480
+#define OWNER_OPENER UINT64_MAX
 #define NANO 1e9
 #define AMOUNT_MAX (INT64_C(1) << 60) /* a thousand million dollars, in nano-dollars; nothing is above it */
 
@@ -29,14 +38,35 @@ struct page {
 	uint64_t version;
 	_Atomic int64_t budget; /* 0: none */
 	_Atomic int64_t committed, spent;
-	_Atomic uint64_t calls, unpriced; /* purses of before have 0 there */
+	_Atomic uint64_t calls, unpriced; /* purses of before have 0 there, and behind it */
+	_Atomic int64_t maybe;
+	_Atomic uint64_t maybe_calls, life;
 };
-_Static_assert(sizeof(struct page) <= BYTES, "a purse is one page");
+
+struct place {
+	_Atomic uint64_t owner; /* 0: free */
+	_Atomic int64_t held;
+};
+
+#define HEAD_BYTES 256
+#define PLACES ((BYTES - HEAD_BYTES) / sizeof(struct place))
+_Static_assert(sizeof(struct page) <= HEAD_BYTES, "what must last lies in one sector");
+_Static_assert(PLACES > DF_WORKERS_MAX, "each worker has a place");
 
 struct df_purse {
 	struct page *page;
 	int fd; /* -1: somebody else's */
+	uint64_t owner, life;
+	struct place *own; /* NULL: not yet, or there is none left */
+	/* what was synced last */
+	int64_t synced_committed, synced_spent;
+	uint64_t synced_calls;
 };
+
+static struct place *places(struct page *p)
+{
+	return (struct place *)(void *)((char *)p + HEAD_BYTES);
+}
 
 /* Rounded up: many small reservations must not be nothing. False: no amount of money. */
 static bool to_nano(double usd, int64_t *ret)
@@ -101,13 +131,13 @@ static enum df_err open_fd(int dir_fd, int *ret_fd, struct df_fail *fail)
 	enum df_err err = DF_OK;
 	if (fstat(fd, &st) < 0)
 		err = df_fail_errno(fail, "cannot look at the purse of this run");
-	else if (!S_ISREG(st.st_mode) || (st.st_size != 0 && st.st_size != BYTES))
+	else if (!S_ISREG(st.st_mode) || (st.st_size != 0 && st.st_size != BYTES_BEFORE && st.st_size != BYTES))
 		err = df_fail(
 			fail, DF_ERR_CORRUPT,
 			"'purse' in the run directory is none (%lld bytes): what was spent is not known; remove it to "
 			"count from 0",
 			(long long)st.st_size);
-	else if (st.st_size == 0 && (errno = posix_fallocate(fd, 0, BYTES)) != 0)
+	else if (st.st_size < BYTES && (errno = posix_fallocate(fd, 0, BYTES)) != 0)
 		err = df_fail_errno(fail, "cannot make the purse of this run");
 	if (err != DF_OK)
 		(void)close(fd);
@@ -127,10 +157,49 @@ static enum df_err take_over(struct page *p, int64_t budget, struct df_fail *fai
 			"'purse' in the run directory is damaged: what was spent is not known; remove it to count "
 			"from 0");
 	}
-	atomic_store(&p->spent, atomic_load(&p->committed));
+	int64_t committed = atomic_load(&p->committed), spent = atomic_load(&p->spent);
+	if (committed > spent) /* whoever had reserved it is dead */
+		atomic_fetch_add(&p->maybe, committed - spent);
+	atomic_store(&p->spent, committed);
+	atomic_fetch_add(&p->life, 1);
+	memset(places(p), 0, BYTES - HEAD_BYTES);
 	if (budget) /* without one the old one holds: a run that goes on does not lose its ceiling by a forgotten option */
 		atomic_store(&p->budget, budget);
 	atomic_store(&p->magic, MAGIC);
+	return DF_OK;
+}
+
+/* Behind the last sync of an opener's: nothing that matters has moved. */
+static bool is_synced(const struct df_purse *p)
+{
+	return atomic_load(&p->page->committed) == p->synced_committed &&
+	       atomic_load(&p->page->spent) == p->synced_spent && atomic_load(&p->page->calls) == p->synced_calls;
+}
+
+enum df_err df_purse_sync(struct df_purse *p, bool *ret_synced)
+{
+	bool had_to = p->fd >= 0 && !is_synced(p);
+	if (ret_synced)
+		*ret_synced = had_to;
+	if (!had_to)
+		return DF_OK;
+	/* read before: what moves meanwhile is for the next time */
+	int64_t committed = atomic_load(&p->page->committed), spent = atomic_load(&p->page->spent);
+	uint64_t calls = atomic_load(&p->page->calls);
+	if (fdatasync(p->fd) < 0)
+		return DF_ERR_IO;
+	p->synced_committed = committed;
+	p->synced_spent = spent;
+	p->synced_calls = calls;
+	return DF_OK;
+}
+
+/* That there is one, and its budget, lasts before the first call. */
+static enum df_err sync_first(struct df_purse *p, int dir_fd, struct df_fail *fail)
+{
+	p->synced_committed = -1;
+	if (df_purse_sync(p, NULL) != DF_OK || fsync(dir_fd) < 0)
+		return df_fail_errno(fail, "cannot sync the purse of this run");
 	return DF_OK;
 }
 
@@ -153,6 +222,11 @@ enum df_err df_purse_open(int dir_fd, double budget, struct df_purse **ret_purse
 		if (err == DF_OK)
 			err = take_over(purse->page, nano, fail);
 		purse->fd = fd;
+		purse->owner = OWNER_OPENER;
+		if (err == DF_OK)
+			purse->life = atomic_load(&purse->page->life);
+		if (err == DF_OK && dir_fd >= 0)
+			err = sync_first(purse, dir_fd, fail);
 		if (err == DF_OK) {
 			*ret_purse = purse;
 			*ret_fd = fd;
@@ -164,7 +238,7 @@ enum df_err df_purse_open(int dir_fd, double budget, struct df_purse **ret_purse
 	return err;
 }
 
-enum df_err df_purse_map(int fd, struct df_purse **ret_purse, struct df_fail *fail)
+enum df_err df_purse_map(int fd, uint64_t owner, struct df_purse **ret_purse, struct df_fail *fail)
 {
 	struct page *page;
 	DF_TRY(map(fd, &page, fail));
@@ -174,7 +248,7 @@ enum df_err df_purse_map(int fd, struct df_purse **ret_purse, struct df_fail *fa
 		(void)munmap(page, BYTES);
 		return df_fail(fail, err, "descriptor %d holds no purse: it is started by docflume itself", fd);
 	}
-	*purse = (struct df_purse){.page = page, .fd = -1};
+	*purse = (struct df_purse){.page = page, .fd = -1, .owner = owner, .life = atomic_load(&page->life)};
 	*ret_purse = purse;
 	return DF_OK;
 }
@@ -186,14 +260,59 @@ void df_purse_close(struct df_purse **purse)
 	if (!p)
 		return;
 	if (p->page) {
-		if (p->fd >= 0)
-			(void)msync(p->page, BYTES, MS_SYNC);
+		(void)df_purse_sync(p, NULL);
 		(void)munmap(p->page, BYTES);
 	}
 	if (p->fd >= 0)
 		(void)close(p->fd);
 	free(p);
 }
+
+/* ------------------------------------------------------------------ who holds what */
+
+static struct place *own_place(struct df_purse *p)
+{
+	struct place *all = places(p->page);
+	for (size_t i = 0; !p->own && i < PLACES; i++) {
+		uint64_t none = 0;
+		if (atomic_load_explicit(&all[i].owner, memory_order_relaxed) == 0 &&
+		    atomic_compare_exchange_strong(&all[i].owner, &none, p->owner))
+			p->own = &all[i];
+	}
+	return p->own;
+}
+
+static void hold(struct df_purse *p, int64_t nano)
+{
+	struct place *own = own_place(p);
+	if (own)
+		atomic_fetch_add(&own->held, nano);
+}
+
+void df_purse_died(struct df_purse *p, uint64_t owner)
+{
+	struct place *all = places(p->page);
+	for (size_t i = 0; i < PLACES; i++) {
+		if (atomic_load(&all[i].owner) != owner)
+			continue;
+		int64_t held = atomic_exchange(&all[i].held, 0);
+		if (held > 0) {
+			atomic_fetch_add(&p->page->maybe, held);
+			atomic_fetch_add(&p->page->spent, held);
+		}
+		atomic_store(&all[i].owner, 0);
+	}
+}
+
+static int64_t held_by_all(struct page *p)
+{
+	int64_t sum = 0;
+	for (size_t i = 0; i < PLACES; i++)
+		sum += atomic_load_explicit(&places(p)[i].held, memory_order_relaxed);
+	return sum;
+}
+
+/* ------------------------------------------------------------------ money */
 
 enum df_err df_purse_reserve(struct df_purse *p, double worst_usd)
 {
@@ -202,41 +321,66 @@ enum df_err df_purse_reserve(struct df_purse *p, double worst_usd)
 		return DF_ERR_RANGE;
 	int64_t most = budget ? budget : AMOUNT_MAX;
 	int64_t old = atomic_load_explicit(&p->page->committed, memory_order_relaxed);
+	if (old > most || worst > most - old || atomic_load_explicit(&p->page->life, memory_order_relaxed) != p->life)
+		return DF_ERR_QUOTA; /* without anybody seeing it held; and who outlived his coordinator pays for nothing new */
+	hold(p, worst);
 	do {
-		if (old > most || worst > most - old)
+		if (old > most || worst > most - old) {
+			hold(p, -worst);
 			return DF_ERR_QUOTA;
+		}
 	} while (!atomic_compare_exchange_weak(&p->page->committed, &old, old + worst));
 	return DF_OK;
 }
 
-/* committed is moved first: a process that dies between the two has at worst counted too much as reserved. It never leaves its range. */
-static void move(struct df_purse *p, int64_t worst, int64_t real)
+/* Adds within 0 .. AMOUNT_MAX. */
+static void add(_Atomic int64_t *to, int64_t nano)
 {
-	int64_t old = atomic_load_explicit(&p->page->committed, memory_order_relaxed), next;
+	int64_t old = atomic_load_explicit(to, memory_order_relaxed), next;
 	do {
-		next = old - worst + real;
+		next = old + nano;
 		next = next < 0 ? 0 : next > AMOUNT_MAX ? AMOUNT_MAX : next;
-	} while (!atomic_compare_exchange_weak(&p->page->committed, &old, next));
-	old = atomic_load_explicit(&p->page->spent, memory_order_relaxed);
-	do {
-		next = old + real > AMOUNT_MAX ? AMOUNT_MAX : old + real;
-	} while (!atomic_compare_exchange_weak(&p->page->spent, &old, next));
+	} while (!atomic_compare_exchange_weak(to, &old, next));
 }
 
-void df_purse_settle(struct df_purse *p, double worst_usd, double real_usd)
+/* committed is moved first: a process that dies between has at worst counted too much as reserved. */
+static void move(struct df_purse *p, int64_t worst, int64_t real, int64_t maybe)
+{
+	struct page *page = p->page;
+	bool was_taken = atomic_load_explicit(&page->life, memory_order_relaxed) != p->life;
+	add(&page->committed, real - worst);
+	if (was_taken) { /* the next life took it as spent, maybe; now it is known */
+		add(&page->spent, real - worst);
+		add(&page->maybe, maybe - worst);
+		return;
+	}
+	add(&page->maybe, maybe);
+	add(&page->spent, real);
+	hold(p, -worst);
+}
+
+void df_purse_settle_maybe(struct df_purse *p, double worst_usd, double real_usd, double maybe_usd)
 {
 	int64_t worst;
 	if (!to_nano(worst_usd, &worst))
 		worst = 0; /* it was refused: nothing of it is reserved */
-	move(p, worst, real_nano(real_usd, worst));
+	int64_t real = real_nano(real_usd, worst), maybe = real_nano(maybe_usd, real);
+	move(p, worst, real, maybe < real ? maybe : real);
+	if (maybe > 0)
+		atomic_fetch_add_explicit(&p->page->maybe_calls, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&p->page->calls, 1, memory_order_relaxed);
+}
+
+void df_purse_settle(struct df_purse *p, double worst_usd, double real_usd)
+{
+	df_purse_settle_maybe(p, worst_usd, real_usd, 0);
 }
 
 void df_purse_cancel(struct df_purse *p, double worst_usd)
 {
 	int64_t worst;
 	if (to_nano(worst_usd, &worst))
-		move(p, worst, 0);
+		move(p, worst, 0, 0);
 }
 
 void df_purse_unpriced(struct df_purse *p)
@@ -245,16 +389,26 @@ void df_purse_unpriced(struct df_purse *p)
 	atomic_fetch_add_explicit(&p->page->calls, 1, memory_order_relaxed);
 }
 
+bool df_purse_is_capped(const struct df_purse *p)
+{
+	return atomic_load_explicit(&p->page->budget, memory_order_relaxed) > 0;
+}
+
 struct df_purse_view df_purse_look(const struct df_purse *p)
 {
+	int64_t held = held_by_all(p->page), maybe = atomic_load(&p->page->maybe);
 	int64_t spent = atomic_load(&p->page->spent), committed = atomic_load(&p->page->committed);
-	if (spent > committed) /* a process of an earlier life settled what was taken over as spent */
+	if (spent > committed) /* it was read while it moved; or a process was killed between two words */
 		spent = committed;
+	maybe = maybe < 0 ? 0 : maybe < spent ? maybe : spent;
 	return (struct df_purse_view){
 		.budget = (double)atomic_load(&p->page->budget) / NANO,
 		.spent = (double)spent / NANO,
-		.reserved = committed > spent ? (double)(committed - spent) / NANO : 0,
+		.reserved = (double)(committed - spent) / NANO,
+		.held = held > 0 ? (double)held / NANO : 0,
+		.maybe = (double)maybe / NANO,
 		.calls = atomic_load(&p->page->calls),
 		.unpriced = atomic_load(&p->page->unpriced),
+		.maybe_calls = atomic_load(&p->page->maybe_calls),
 	};
 }

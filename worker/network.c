@@ -152,7 +152,7 @@ static enum df_err open_all(const struct df_heritage *h, struct df_network *n, s
 	DF_TRY(df_http_open(&(struct df_http_config){0}, &n->http, fail));
 	DF_TRY(open_cache(h, n, fail));
 	if (h->purse)
-		DF_TRY(df_purse_map(DF_PURSE_FD, &n->purse, fail));
+		DF_TRY(df_purse_map(DF_PURSE_FD, h->lane, &n->purse, fail));
 	if (h->trace)
 		DF_TRY(df_trace_open(DF_TRACE_FD, h->run_id, &n->trace, fail));
 	const struct df_caller_config config = {

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "proto/purse.h"
 
 struct place {
@@ -159,7 +160,7 @@ static void test_purse__the_next_life_counts_what_was_reserved_as_spent(void **s
 	pid_t pid = fork();
 	if (pid == 0) {
 		struct df_purse *child = NULL;
-		if (df_purse_map(fd, &child, NULL) != DF_OK || df_purse_reserve(child, 1.5) != DF_OK ||
+		if (df_purse_map(fd, 7, &child, NULL) != DF_OK || df_purse_reserve(child, 1.5) != DF_OK ||
 		    df_purse_reserve(child, 0.5) != DF_OK)
 			_exit(1);
 		df_purse_settle(child, 0.5, 0.25);
@@ -191,11 +192,11 @@ struct truth {
 	_Atomic int64_t paid, calls;
 };
 
-static void spend(int fd, struct truth *truth, uint64_t seed)
+static void spend(int fd, uint64_t owner, struct truth *truth, uint64_t seed)
 {
 	struct df_purse *p = NULL;
 	struct df_rand dice = df_rand_seeded(&seed);
-	if (df_purse_map(fd, &p, NULL) != DF_OK)
+	if (df_purse_map(fd, owner, &p, NULL) != DF_OK)
 		_exit(1);
 	for (;;) {
 		int64_t worst = (int64_t)(dice.next(dice.self) % 2000000) + 1;
@@ -231,7 +232,7 @@ static void assert_never_overshot(uint64_t seed, bool killing)
 			uint64_t own = dice.next(dice.self);
 			pid[i] = fork();
 			if (pid[i] == 0)
-				spend(fd, truth, own);
+				spend(fd, (uint64_t)life * 8 + (uint64_t)i + 1, truth, own);
 		}
 		for (int i = 0; i < 8; i++) {
 			int status;
@@ -240,10 +241,15 @@ static void assert_never_overshot(uint64_t seed, bool killing)
 				(void)kill(pid[i], SIGKILL);
 			}
 			assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
+			if (life % 2 == 0) /* else the next life finds it */
+				df_purse_died(p, (uint64_t)life * 8 + (uint64_t)i + 1);
 		}
 		struct df_purse_view v = df_purse_look(p);
 		assert_true(v.spent <= v.budget && v.spent + v.reserved <= v.budget + 1e-9);
 		assert_true(atomic_load(&truth->paid) <= budget);
+		if (life % 2 == 0)
+			assert_true(v.held < 1e-9 && v.reserved < 1e-9 && v.maybe <= v.spent);
+		assert_true((v.spent - v.maybe) * 1e9 <= (double)atomic_load(&truth->paid) + 1);
 		/* What is known as spent or reserved is never less than what was paid. */
 		assert_true((v.spent + v.reserved) * 1e9 + 1 >= (double)atomic_load(&truth->paid));
 		if (!killing) {
@@ -268,18 +274,148 @@ static void test_purse__what_a_process_of_the_last_life_settles_is_not_counted_t
 	struct df_purse *late = NULL;
 	make(&d);
 	struct df_purse *p = open_purse(d.fd, 1, &fd);
-	assert_int_equal(df_purse_map(fd, &late, &fail), DF_OK);
+	assert_int_equal(df_purse_map(fd, 7, &late, &fail), DF_OK);
 	assert_int_equal(df_purse_reserve(late, 0.8), DF_OK);
 	df_purse_close(&p);
 	p = open_purse(d.fd, 1, &fd);
 	assert_usd(df_purse_look(p).spent, 0.8);
+	assert_usd(df_purse_look(p).maybe, 0.8);
+	assert_int_equal(df_purse_reserve(late, 0.1), DF_ERR_QUOTA); /* and it pays for nothing new */
 	df_purse_settle(late, 0.8, 0.25);
 	assert_usd(df_purse_look(p).spent, 0.25);
+	assert_usd(df_purse_look(p).maybe, 0);
 	assert_int_equal(df_purse_reserve(p, 0.75), DF_OK);
 	assert_int_equal(df_purse_reserve(p, 0.01), DF_ERR_QUOTA);
 	df_purse_close(&late);
 	df_purse_close(&p);
 	removed(&d);
+}
+
+static void test_purse__knows_what_the_living_hold_and_what_the_dead_held_is_maybe_spent(void **state)
+{
+	(void)state;
+	struct df_purse *a = NULL, *b = NULL;
+	struct df_fail fail;
+	int fd;
+	struct df_purse *p = open_purse(-1, 1, &fd);
+	assert_int_equal(df_purse_map(fd, 11, &a, &fail), DF_OK);
+	assert_int_equal(df_purse_map(fd, 12, &b, &fail), DF_OK);
+	assert_int_equal(df_purse_reserve(a, 0.3), DF_OK);
+	assert_int_equal(df_purse_reserve(b, 0.6), DF_OK);
+	assert_int_equal(df_purse_reserve(a, 0.2), DF_ERR_QUOTA); /* what was refused is held by nobody */
+	assert_usd(df_purse_look(p).held, 0.9);
+	df_purse_died(p, 13); /* who held nothing */
+	df_purse_died(p, 12);
+	struct df_purse_view v = df_purse_look(p);
+	assert_usd(v.held, 0.3);
+	assert_usd(v.spent, 0.6);
+	assert_usd(v.maybe, 0.6);
+	assert_usd(v.reserved, 0.3);
+	df_purse_died(p, 12); /* once is enough */
+	assert_usd(df_purse_look(p).spent, 0.6);
+	df_purse_settle(a, 0.3, 0.1);
+	v = df_purse_look(p);
+	assert_usd(v.held, 0);
+	assert_usd(v.spent, 0.7);
+	assert_usd(v.maybe, 0.6);
+	df_purse_close(&a);
+	df_purse_close(&b);
+	df_purse_close(&p);
+}
+
+static void test_purse__has_a_place_for_each_of_many_workers_again_and_again(void **state)
+{
+	(void)state;
+	struct df_fail fail;
+	int fd;
+	struct df_purse *p = open_purse(-1, 1e6, &fd);
+	for (uint64_t i = 1; i <= 3 * DF_WORKERS_MAX; i++) {
+		struct df_purse *w = NULL;
+		assert_int_equal(df_purse_map(fd, i, &w, &fail), DF_OK);
+		assert_int_equal(df_purse_reserve(w, 1), DF_OK);
+		if (i > DF_WORKERS_MAX)
+			df_purse_died(p, i - DF_WORKERS_MAX);
+		assert_usd(df_purse_look(p).held, (double)(i < DF_WORKERS_MAX ? i : DF_WORKERS_MAX));
+		df_purse_close(&w);
+	}
+	assert_usd(df_purse_look(p).maybe, 2 * DF_WORKERS_MAX);
+	df_purse_close(&p);
+}
+
+static void test_purse__what_was_perhaps_paid_counts_for_the_budget_and_is_told_apart(void **state)
+{
+	(void)state;
+	struct place at;
+	int fd;
+	make(&at);
+	struct df_purse *p = open_purse(at.fd, 1, &fd);
+	assert_int_equal(df_purse_reserve(p, 0.5), DF_OK);
+	df_purse_settle_maybe(p, 0.5, 0.5, 0.4);
+	assert_int_equal(df_purse_reserve(p, 0.2), DF_OK);
+	df_purse_settle_maybe(p, 0.2, 0.1, NAN); /* no amount: all of it */
+	struct df_purse_view v = df_purse_look(p);
+	assert_usd(v.spent, 0.6);
+	assert_usd(v.maybe, 0.5);
+	assert_int_equal(v.maybe_calls, 2);
+	assert_int_equal(v.calls, 2);
+	assert_int_equal(df_purse_reserve(p, 0.41), DF_ERR_QUOTA);
+	df_purse_close(&p);
+	p = open_purse(at.fd, 1, &fd);
+	assert_usd(df_purse_look(p).maybe, 0.5);
+	assert_int_equal(df_purse_look(p).maybe_calls, 2);
+	df_purse_close(&p);
+	removed(&at);
+}
+
+static void test_purse__of_a_version_without_places_goes_on(void **state)
+{
+	(void)state;
+	struct place at;
+	int fd;
+	make(&at);
+	struct df_purse *p = open_purse(at.fd, 2, &fd);
+	assert_int_equal(df_purse_reserve(p, 1.5), DF_OK);
+	df_purse_settle(p, 1.5, 1.25);
+	df_purse_close(&p);
+	int w = openat(at.fd, "purse", O_RDWR | O_CLOEXEC);
+	assert_int_equal(ftruncate(w, 4096), 0);
+	(void)close(w);
+	p = open_purse(at.fd, 0, &fd);
+	assert_usd(df_purse_look(p).spent, 1.25);
+	assert_usd(df_purse_look(p).budget, 2);
+	assert_int_equal(df_purse_reserve(p, 0.75), DF_OK);
+	assert_usd(df_purse_look(p).held, 0.75);
+	df_purse_cancel(p, 0.75);
+	df_purse_close(&p);
+	removed(&at);
+}
+
+static void test_purse__is_synced_when_something_moved_and_else_not(void **state)
+{
+	(void)state;
+	struct place at;
+	struct df_fail fail;
+	struct df_purse *child = NULL;
+	bool synced = true;
+	int fd;
+	make(&at);
+	struct df_purse *p = open_purse(at.fd, 5, &fd);
+	assert_int_equal(df_purse_sync(p, &synced), DF_OK);
+	assert_false(synced); /* opening has done it */
+	assert_int_equal(df_purse_map(fd, 7, &child, &fail), DF_OK);
+	assert_int_equal(df_purse_reserve(child, 1), DF_OK); /* another process's mapping */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(df_purse_sync(p, &synced), DF_OK);
+		assert_true(synced == (i == 0));
+	}
+	df_purse_settle(child, 1, 1); /* committed stays: what is known of it does not */
+	assert_int_equal(df_purse_sync(p, &synced), DF_OK);
+	assert_true(synced);
+	assert_int_equal(df_purse_sync(child, &synced), DF_OK);
+	assert_false(synced); /* it is the opener's to do */
+	df_purse_close(&child);
+	df_purse_close(&p);
+	removed(&at);
 }
 
 static void test_purse__eight_processes_never_overshoot_a_budget(void **state)
@@ -322,12 +458,12 @@ static void test_purse__anything_but_a_purse_is_refused(void **state)
 	assert_int_equal(access("/tmp/nowhere", F_OK), -1);
 	removed(&at);
 	int zero = open("/dev/zero", O_RDWR | O_CLOEXEC);
-	assert_int_equal(df_purse_map(zero, &p, &fail), DF_ERR_CORRUPT);
+	assert_int_equal(df_purse_map(zero, 7, &p, &fail), DF_ERR_CORRUPT);
 	(void)close(zero);
-	assert_int_not_equal(df_purse_map(-1, &p, &fail), DF_OK);
+	assert_int_not_equal(df_purse_map(-1, 7, &p, &fail), DF_OK);
 	int empty = memfd_create("empty", MFD_CLOEXEC);
 	assert_int_equal(ftruncate(empty, 4096), 0);
-	assert_int_equal(df_purse_map(empty, &p, &fail), DF_ERR_CORRUPT);
+	assert_int_equal(df_purse_map(empty, 7, &p, &fail), DF_ERR_CORRUPT);
 	(void)close(empty);
 }
 
@@ -390,6 +526,11 @@ int main(void)
 		cmocka_unit_test(test_purse__what_is_no_amount_is_refused),
 		cmocka_unit_test(test_purse__the_next_life_counts_what_was_reserved_as_spent),
 		cmocka_unit_test(test_purse__what_a_process_of_the_last_life_settles_is_not_counted_twice),
+		cmocka_unit_test(test_purse__knows_what_the_living_hold_and_what_the_dead_held_is_maybe_spent),
+		cmocka_unit_test(test_purse__has_a_place_for_each_of_many_workers_again_and_again),
+		cmocka_unit_test(test_purse__what_was_perhaps_paid_counts_for_the_budget_and_is_told_apart),
+		cmocka_unit_test(test_purse__of_a_version_without_places_goes_on),
+		cmocka_unit_test(test_purse__is_synced_when_something_moved_and_else_not),
 		cmocka_unit_test(test_purse__eight_processes_never_overshoot_a_budget),
 		cmocka_unit_test(test_purse__nor_do_they_when_they_are_killed_and_begin_again),
 		cmocka_unit_test(test_purse__anything_but_a_purse_is_refused),
