@@ -39,8 +39,10 @@ class Rates(RunCase):
         self.addCleanup(server.stop)
         return server
 
-    def documents(self, n, name="in.jsonl", first=0):
-        return self.write(name, b"".join(json.dumps({"id": f"d{i}", "text": f"document {i}"}).encode() + b"\n" for i in range(first, first + n)))
+    def documents(self, n, name="in.jsonl", first=0, size=0):
+        """A cell has 16 KB of them: only with a `size` there are cells for all workers."""
+        return self.write(name, b"".join(json.dumps({"id": f"d{i}", "text": f"document {i}" + " x" * (size // 2)}).encode() + b"\n"
+                                         for i in range(first, first + n)))
 
     def arguments(self, server, n_worker, more, out="out", documents="in.jsonl"):
         stage = f"llm model=gpt-4o-mini base_url={server.url()} prompt='{{{{id}}}} {{{{text}}}}' max_tokens=20 {more}"
@@ -53,6 +55,11 @@ class Rates(RunCase):
 
     def assert_all_once(self, n, out="out"):
         self.assertEqual(sorted(row["id"] for row in self.rows(out)), sorted(f"d{i}" for i in range(n)))
+
+    def senders(self, out="out"):
+        """How many processes made calls."""
+        with open(self.dir / out / "trace.jsonl", encoding="utf-8") as trace:
+            return len({row["pid"] for row in map(json.loads, trace) if row.get("kind") == "call"})
 
     @staticmethod
     def passed(server):
@@ -72,13 +79,14 @@ class Rates(RunCase):
 
     def used_of(self, name, scale, out, options):
         n = 600 * SECONDS * scale // 60
-        self.documents(n)
+        self.documents(n, size=min(64 * 16384 // n, 12000))
         server = self.server(rpm=600, scale=scale, delay=30, style="none", **options)
-        self.docflume(*self.arguments(server, 8, f"rpm={600 * scale} cache=no", out))
+        self.docflume(*self.arguments(server, 8, f"rpm={600 * scale} cache=no", out), "--trace=yes")
         at, stats = self.passed(server), server.stats()
         self.assert_all_once(n, out)
         rate = (len(at) - 1) / (at[-1] - at[0])
         used = rate / (10 * scale)
+        self.assertEqual(self.senders(out), 8)
         print(f"figure: {name}, {600 * scale} a minute, 8 workers: {100 * used:.2f} % used in {at[-1] - at[0]:.1f} s, longest pause "
               f"{1000 * max(after - before for before, after in zip(at, at[1:])):.0f} ms, {stats['violations']} violations", flush=True)
         self.assertLessEqual(stats["violations"], 0 if SOAK else 1)  # a busy machine may bring one early by bringing another late
