@@ -37,7 +37,7 @@ struct event {
 };
 
 struct faults { /* probabilities */
-	double rate, error, reset, lost, stall, broken, cut;
+	double rate, error, reset, lost, stall, broken, cut, in_stream; /* in_stream: an event that says so ends it */
 };
 
 struct df_http {
@@ -51,6 +51,7 @@ struct df_http {
 	uint64_t accepted_ns[4096];
 	size_t n_accepted;
 	unsigned in_flight, most_in_flight, reused_answers;
+	unsigned n_made; /* answers that were made, whether they arrived or not: what is billed */
 	long always; /* status of every answer; 0: by chance */
 	bool dead;   /* refuses connections */
 	char refuse[32], host_dead[32];
@@ -297,6 +298,7 @@ static inline uint64_t decide(struct exchange *x)
 		say(x, 200, "{\"choices\":[{\"mess");
 	} else {
 		h->n_fault--;
+		h->n_made++;
 		serve(x);
 	}
 	return took_ns;
@@ -355,6 +357,7 @@ static inline void deliver(struct exchange *x)
 {
 	struct df_http *h = x->http;
 	bool streamed = x->request.on_data && x->response.status == 200 && x->response.err == DF_OK;
+	static const char failed[] = "data: {\"error\":{\"message\":\"we fell over\",\"type\":\"server_error\"}}\n\n";
 	x->response.body = (struct df_str){x->answer, x->n_answer};
 	if (!streamed) {
 		finish(x);
@@ -365,6 +368,18 @@ static inline void deliver(struct exchange *x)
 		n = sim_random(h) % n;
 		broken(x, DF_ERR_CLOSED, DF_HTTP_BODY, "cut");
 		x->response.status = 200;
+		h->n_fault++;
+	}
+	if (h->faults.in_stream > 0 && chance(h, h->faults.in_stream)) {
+		/* behind some whole events, or at once */
+		size_t kept = sim_random(h) % n;
+		while (kept && memcmp(x->answer + kept - 1, "\n", 1) != 0)
+			kept--;
+		while (kept > 1 && x->answer[kept - 2] != '\n')
+			kept--;
+		kept = sim_random(h) % 2 ? kept : 0;
+		memcpy(x->answer + kept, failed, sizeof(failed));
+		n = kept + sizeof(failed) - 1;
 		h->n_fault++;
 	}
 	x->response.body = (struct df_str){NULL, 0};
@@ -405,6 +420,7 @@ struct world {
 	struct df_models *models;
 	struct df_cache *cache;
 	struct df_purse *purse;
+	int purse_fd;
 	struct df_caller *caller;
 	char limits[64];
 	unsigned n_done;
@@ -424,7 +440,6 @@ struct job {
 
 static inline void open_world(struct world *w, uint64_t seed, double budget, bool cached)
 {
-	int fd = -1;
 	memset(w, 0, sizeof(*w));
 	w->http.seed = seed;
 	w->http.now_ns = 5 * DF_SEC;
@@ -438,7 +453,7 @@ static inline void open_world(struct world *w, uint64_t seed, double budget, boo
 	if (cached)
 		assert_int_equal(df_cache_open(&memory, &w->cache, NULL), DF_OK);
 	if (budget >= 0)
-		assert_int_equal(df_purse_open(-1, budget, &w->purse, &fd, NULL), DF_OK);
+		assert_int_equal(df_purse_open(-1, budget, &w->purse, &w->purse_fd, NULL), DF_OK);
 	struct df_caller_config config = {.http = &w->http,
 					  .models = w->models,
 					  .cache = w->cache,

@@ -21,8 +21,10 @@
  * model elsewhere: vectors of two models are never mixed.
  *
  * Money: the worst case is reserved before sending and settled by what the answer says was used. No answer says it when a request was cancelled, cut or
- * timed out after it was sent: the provider may have billed it, so the worst case is booked; under a budget also for an answer that tells no usage. Nothing is booked for what was never sent (no connection) and
- * for answers that are no success (4xx, 5xx). A budget that is out only because of reservations makes calls wait until those are settled.
+ * timed out after it was sent: the provider may have billed it, so the worst case is booked, and of it what is not known to have been used as "maybe paid"; under a
+ * budget also for an answer that tells no usage (call_money.c; docs/CALLS.md has the table). Nothing is booked for what was never sent (no connection)
+ * and for answers that are no success (4xx, 5xx, but 504 and 524). A budget that is out only because of reservations, this worker's or another's, makes calls wait until
+ * those are settled.
  */
 #ifndef DF_WORKER_CALL_CALL_H
 #define DF_WORKER_CALL_CALL_H

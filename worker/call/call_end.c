@@ -10,20 +10,6 @@
 
 /* ------------------------------------------------------------------ what it cost */
 
-/* USD to be booked (call.h, "Money"). */
-static double real_usd(const struct df_flight *f, const struct df_outcome *o)
-{
-	const struct df_answer *a = o->answer;
-	if (o->never_sent || !f->went_out)
-		return 0;
-	if (a && a->class == DF_CALL_OK && !a->usage.known && f->has_money &&
-	    df_purse_look(f->route->caller->purse).budget > 0)
-		return f->worst_usd; /* what it cost is not known, and a budget is kept all the same */
-	if (a && (a->class == DF_CALL_OK || a->usage.known))
-		return df_price_of(&f->route->info, &a->usage);
-	return o->status >= 300 ? 0 : f->worst_usd;
-}
-
 static uint64_t real_tokens(const struct df_flight *f, const struct df_outcome *o)
 {
 	const struct df_answer *a = o->answer;
@@ -124,17 +110,12 @@ void df_flight_settle(struct df_flight *f, const struct df_outcome *o)
 {
 	struct df_own *own = f->piece->own;
 	struct df_caller *c = own->caller;
-	double usd = real_usd(f, o);
+	double usd = df_flight_bill(f, o);
 	settle_limit(f, o);
-	if (f->has_money) {
-		if (o->never_sent || !f->went_out)
-			df_purse_cancel(c->purse, f->worst_usd);
-		else
-			df_purse_settle(c->purse, f->worst_usd, isfinite(usd) ? usd : f->worst_usd);
-	} else if (f->unpriced && f->went_out && !o->never_sent) {
+	if (f->unpriced && f->went_out && !o->never_sent) {
 		df_purse_unpriced(c->purse);
 	}
-	f->has_money = f->unpriced = false;
+	f->unpriced = false;
 	settle_breaker(f, o);
 	if (isfinite(usd)) {
 		own->call->usd += usd;

@@ -242,12 +242,10 @@ void df_piece_woke(struct df_alarm *alarm); /* call_queue.c: its back-off is ove
 /* --- call_queue.c --- */
 void df_piece_queue(struct df_piece *p); /* at its route, or the first of the call's that may be asked */
 void df_piece_unqueue(struct df_piece *p);
+void df_piece_first(struct df_piece *p); /* from where it stands in its queue to the head */
 void df_flight_unready(struct df_flight *f);
 void df_piece_fallback(struct df_piece *p, enum df_err err, enum df_call_class class, const char *message);
 void df_route_pump(struct df_route *r);
-/* The money of it. DF_ERR_AGAIN: what others have reserved must be settled first; DF_ERR_QUOTA: there is no money, and the engine ends. */
-enum df_err df_flight_pay(struct df_flight *f);
-bool df_flight_may_pay(struct df_flight *f);   /* the same for a hedge: false, and nothing else happens */
 bool df_route_waits(const struct df_route *r); /* somebody stands in its queue */
 /* As df_limit_reserve; *ret_at_ns in the http's time. */
 enum df_err df_flight_reserve(struct df_flight *f, uint64_t *ret_at_ns, struct df_fail *fail);
@@ -264,6 +262,15 @@ void df_flight_send(struct df_flight *f);
 void df_flight_hedge(struct df_flight *f); /* a second one beside it, if limits and money have room */
 void df_flight_drop(struct df_flight *f);  /* cancels what it is at, books what that may have cost, frees it */
 void df_flight_free(struct df_flight *f); /* slot, money and reservation are given back as far as they are still held */
+
+/* --- call_money.c --- */
+/* The money of it. DF_ERR_AGAIN: what is reserved must be settled first, or a cheaper one has come to the head of the queue; DF_ERR_QUOTA: there is no money
+ * for any, and the engine ends. */
+enum df_err df_flight_pay(struct df_flight *f);
+bool df_flight_may_pay(struct df_flight *f); /* the same for a hedge: false, and nothing else happens */
+struct df_outcome;
+/* What it cost, as it is booked (NAN: at no known price); its reservation is settled. */
+double df_flight_bill(struct df_flight *f, const struct df_outcome *o);
 
 /* --- call_end.c --- */
 struct df_outcome {

@@ -29,6 +29,14 @@ static void enqueue(struct df_piece_queue *q, struct df_piece *p, bool at_head)
 	q->n++;
 }
 
+void df_piece_first(struct df_piece *p)
+{
+	struct df_route *r = df_piece_route(p);
+	df_piece_unqueue(p);
+	p->tried = true; /* else one that was tried would still go before it */
+	enqueue(&r->tried, p, true);
+}
+
 void df_piece_unqueue(struct df_piece *p)
 {
 	if (!p->link)
@@ -154,75 +162,6 @@ struct df_ask df_piece_ask(const struct df_piece *p, const struct df_route *r)
 }
 
 /* ------------------------------------------------------------------ a flight's permissions */
-
-static void no_money(struct df_caller *c, const struct df_purse_view *v, double worst_usd)
-{
-	char message[sizeof(c->ending_message)];
-	(void)snprintf(
-		message, sizeof(message),
-		"the budget of %.6g USD is used up: %.6g are spent, and the next call may cost %.6g; give a larger "
-		"--budget to go on",
-		v->budget, v->spent, worst_usd);
-	df_engine_end(c, DF_ERR_QUOTA, message);
-}
-
-/* false: the purse refuses; *ret_worst_usd is NAN when the price is unknown under a budget. */
-static bool may_pay(struct df_flight *f, double *ret_worst_usd)
-{
-	struct df_caller *c = f->route->caller;
-	*ret_worst_usd = 0;
-	if (!c->purse)
-		return true;
-	struct df_ask ask = df_piece_ask(f->piece, f->route);
-	double worst_usd = df_price_worst(&f->route->info, &ask);
-	*ret_worst_usd = worst_usd;
-	if (!isfinite(worst_usd)) { /* under a budget the route was refused when it was opened */
-		f->unpriced = df_purse_look(c->purse).budget <= 0;
-		return f->unpriced;
-	}
-	if (df_purse_reserve(c->purse, worst_usd) != DF_OK)
-		return false;
-	f->worst_usd = worst_usd;
-	f->has_money = true;
-	return true;
-}
-
-bool df_flight_may_pay(struct df_flight *f)
-{
-	double worst_usd = 0;
-	return may_pay(f, &worst_usd);
-}
-
-enum df_err df_flight_pay(struct df_flight *f)
-{
-	struct df_route *r = f->route;
-	struct df_caller *c = r->caller;
-	double worst_usd = 0;
-	if (may_pay(f, &worst_usd)) {
-		r->purse_ns = 0;
-		return DF_OK;
-	}
-	if (!isfinite(worst_usd)) {
-		df_engine_end(
-			c, DF_ERR_QUOTA,
-			"how long an answer may be is not known, so that a budget cannot be kept: give max_tokens=, "
-			"or max_output in models.yaml");
-		return DF_ERR_QUOTA;
-	}
-	/* Is the money spent, or only reserved for what will cost less? */
-	struct df_purse_view v = df_purse_look(c->purse);
-	uint64_t now_ns = df_http_now(c->http);
-	bool moved = v.spent != r->purse.spent || v.reserved != r->purse.reserved || v.calls != r->purse.calls;
-	if (moved || !r->purse_ns)
-		r->purse_ns = now_ns;
-	r->purse = v;
-	bool comes_back = now_ns - r->purse_ns < DF_CALL_PURSE_PATIENCE_MS * DF_MS ||
-			  atomic_load(&c->in_flight) > 0; /* one's own calls give it back for sure, however slow */
-	if (v.spent + worst_usd <= v.budget && comes_back)
-		return DF_ERR_AGAIN;
-	no_money(c, &v, worst_usd);
-	return DF_ERR_QUOTA;
-}
 
 static uint64_t tokens_of(const struct df_flight *f)
 {
@@ -411,7 +350,8 @@ static enum took take(struct df_route *r, struct df_piece *p, uint64_t *ret_agai
 	if (err != DF_OK) {
 		*ret_again_ns = now_ns + DF_CALL_PURSE_MS * DF_MS;
 		df_flight_free(f);
-		return WAIT; /* without any money, the engine ends what waits */
+		/* a cheaper one may have been brought before it; without any money, the engine ends what waits */
+		return first_of(r) == p ? WAIT : GONE;
 	}
 	err = df_flight_reserve(f, &at_ns, &fail);
 	if (err == DF_ERR_AGAIN) {
