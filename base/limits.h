@@ -103,6 +103,7 @@
 /* --- providers --- */
 #define DF_REQUEST_BYTES_MAX (64U << 20) /* body of one request */
 #define DF_ANSWER_TEXT_MAX (16U << 20)   /* text of one streamed answer */
+#define DF_ANSWER_CHECK_BYTES (256U << 20) /* memory in which one answer is checked against its schema: two million values */
 #define DF_ANTHROPIC_TOKENS 4096         /* max_tokens of an ask that names none: the API wants one */
 #define DF_MODEL_ROWS_MAX 10000U         /* of a user's table of models */
 #define DF_CASSETTE_BYTES_MAX (256U << 20)

@@ -10,9 +10,12 @@ struct df_batch_request {
 	uint64_t max_record, cache_size, poll_ns, poll_max_ns, file_bytes;
 	int64_t attempts, file_lines;
 	double budget;
-	int input_format; /* enum df_format */
+	int input_format;  /* enum df_format */
+	int output_format; /* enum df_batch_outfmt */
 	bool wait, quiet, verbose, help;
 };
+
+enum df_batch_outfmt { DF_BATCH_AUTO, DF_BATCH_JSONL, DF_BATCH_NPY, DF_BATCH_BOTH };
 
 extern const struct df_opt df_batch_rows[];
 extern const struct df_arg df_batch_args[];

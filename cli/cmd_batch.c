@@ -27,6 +27,7 @@ struct job {
 	struct df_args args;
 	struct df_arena *arena;
 	struct df_str pipeline; /* empty: request lines */
+	bool has_vectors;
 	struct df_dataset dataset;
 	struct df_fail *fail;
 };
@@ -65,6 +66,8 @@ static enum df_err read_pipeline(struct job *j)
 	DF_TRY(df_resolve_pipeline(p, j->arena, j->fail));
 	DF_TRY(df_stage_check_pipeline(p, j->arena, &class, &options, j->fail));
 	DF_TRY(check_stages(class, p->n_stage, j->fail));
+	for (size_t i = 0; i < p->n_stage; i++)
+		j->has_vectors |= (class[i] -> flags &DF_STAGE_VECTORS) != 0;
 	df_buf_init(&text, 2 * DF_PIPELINE_BYTES_MAX);
 	enum df_err err = df_pipeline_format(p, &text);
 	if (err == DF_OK)
@@ -132,6 +135,11 @@ static enum df_err read_command(struct job *j, int argc, char **argv)
 		return df_fail(
 			j->fail, DF_ERR_USAGE,
 			"'--base-url' and '--key-env' are for request lines; a stage has base_url= and key_env=");
+	if (j->r.output_format == DF_BATCH_AUTO)
+		j->r.output_format = j->has_vectors ? DF_BATCH_BOTH : DF_BATCH_JSONL;
+	if (j->r.output_format != DF_BATCH_JSONL && !j->has_vectors)
+		return df_fail(j->fail, DF_ERR_USAGE,
+			       "'--output-format' with .npy files needs a stage that makes vectors, e.g. embed");
 	return open_inputs(j);
 }
 
@@ -207,6 +215,8 @@ static int run(const struct job *j)
 		.text_key = r->text_key,
 		.model_dir = r->model_dir,
 		.max_record = r->max_record,
+		.want_rows = r->output_format != DF_BATCH_NPY,
+		.want_npy = r->output_format == DF_BATCH_NPY || r->output_format == DF_BATCH_BOTH,
 		.budget = r->budget,
 		.no_cache = df_str_is(r->cache, "no"),
 		.cache = r->cache.n && !df_str_is(r->cache, "no") ? r->cache.p : NULL,

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #define LINES_MAX 50000
+#define INPUTS_MAX 50000 /* of embeddings, over all lines of a batch */
+
 struct batch {
 	char id[32], input[32], output[32], error[32], endpoint[64];
 	const char *state; /* NULL: still running */
@@ -25,16 +27,14 @@ void batch_reset(void)
 		bytes_free(&batches[i].metadata);
 	n_batch = 0;
 	files_reset();
+	messages_reset();
 }
 
 /* --- running --- */
 
-static const char *answer_line(struct call *k, const struct batch *b, const struct json *body, struct bytes *to)
+const char *batch_answer(struct call *k, enum api api, const struct json *body, struct bytes *to)
 {
 	struct server *s = k->s;
-	enum api api = strstr(b->endpoint, "embeddings")  ? API_EMBED
-		       : strstr(b->endpoint, "responses") ? API_RESPONSES
-							  : API_CHAT;
 	/* The ask reads the root of a tree: the body becomes it. */
 	struct json root = s->tree.node[1];
 	s->tree.node[1] = *body;
@@ -101,7 +101,10 @@ static void run_line(struct call *k, struct batch *b, struct span line, double s
 			put_line(err, custom, 500, NULL, (struct span){body.p, body.n});
 			b->failed++;
 		} else {
-			const char *wrong = answer_line(k, b, json_get(&k->s->tree, root, "body"), &body);
+			enum api api = strstr(b->endpoint, "embeddings")  ? API_EMBED
+				       : strstr(b->endpoint, "responses") ? API_RESPONSES
+									  : API_CHAT;
+			const char *wrong = batch_answer(k, api, json_get(&k->s->tree, root, "body"), &body);
 			body.n = wrong ? 0 : body.n;
 			if (wrong != NULL)
 				form_error(&body, API_CHAT, 400, NULL, wrong);
@@ -195,12 +198,20 @@ static void batch_json(struct call *k, struct bytes *to, const struct batch *b)
 		  b->metadata.n ? b->metadata.p : "null");
 }
 
+/* One text or one list of tokens is one input. */
+static uint64_t inputs_of(const struct json_tree *t, const struct json *body)
+{
+	const struct json *input = json_get(t, body, "input"), *first = json_child(t, input);
+	return input->type == JSON_ARRAY && first != NULL && first->type != JSON_NUMBER ? input->n : 1;
+}
+
 /* Checks what OpenAI checks before it begins. */
 static void validate(struct call *k, struct batch *b, const struct file *in)
 {
 	struct json_tree t = {0};
 	struct bytes copy = {0}, seen = {0};
 	struct span rest = {in->content.p, in->content.n};
+	uint64_t inputs = 0;
 	while (rest.n > 0 && !b->why[0]) {
 		const char *end = memchr(rest.p, '\n', rest.n);
 		size_t n = end ? (size_t)(end - rest.p) : rest.n;
@@ -221,6 +232,7 @@ static void validate(struct call *k, struct batch *b, const struct file *in)
 			snprintf(b->why, sizeof b->why, "line %lu: its method is not POST", b->total);
 		else
 			bytes_add(&seen, &(uint64_t){hash_of(json_get(&t, root, "custom_id")->text, 1)}, 8);
+		inputs += good ? inputs_of(&t, json_get(&t, root, "body")) : 0;
 	}
 	uint64_t *hash = (uint64_t *)(void *)seen.p;
 	struct stats ids = {0};
@@ -231,6 +243,9 @@ static void validate(struct call *k, struct batch *b, const struct file *in)
 	stats_reset(&ids);
 	if (!b->why[0] && (b->total == 0 || b->total > LINES_MAX))
 		snprintf(b->why, sizeof b->why, "a batch has 1 to %d lines, here are %lu", LINES_MAX, b->total);
+	if (!b->why[0] && strstr(b->endpoint, "embeddings") != NULL && inputs > INPUTS_MAX)
+		snprintf(b->why, sizeof b->why, "a batch has at most %d inputs of embeddings, here are %lu", INPUTS_MAX,
+			 inputs);
 	if (b->why[0])
 		b->state = "failed";
 	json_free(&t);
@@ -288,8 +303,7 @@ static void cancel(struct call *k, struct batch *b)
 	call_say(k, 200, &k->s->body);
 }
 
-/* "/files/ID/content" behind `start`: the id, and what follows it. */
-static bool path_id(struct span path, const char *start, struct span *id, struct span *tail)
+bool path_id(struct span path, const char *start, struct span *id, struct span *tail)
 {
 	const char *at = memmem(path.p, path.n, start, strlen(start));
 	if (at == NULL)
@@ -301,6 +315,7 @@ static bool path_id(struct span path, const char *start, struct span *id, struct
 	*tail = (struct span){rest.p + id->n, rest.n - id->n};
 	return id->n > 0;
 }
+
 static void batch_path(struct call *k, struct span id, struct span tail)
 {
 	struct batch *b = NULL;
@@ -339,6 +354,8 @@ bool batch_serve(struct server *s, struct conn *c, struct request *r, struct pro
 	struct call k = {s, c, r, p};
 	struct span id, tail;
 	bool post = span_is(r->method, "POST");
+	if (messages_serve(&k))
+		return true;
 	if (path_id(r->path, "/files/", &id, &tail))
 		file_path(&k, id, tail);
 	else if (path_id(r->path, "/batches/", &id, &tail))

@@ -33,4 +33,14 @@ void file_upload(struct call *k);
 void file_path(struct call *k, struct span id, struct span tail); /* /files/ID, /files/ID/content */
 void files_reset(void);
 
+/* --- batch.c, for messages.c too --- */
+/* The answer to one request of a batch, at the price of batches, counted. NULL, or why it is a bad request. The body is a node of the server's tree. */
+const char *batch_answer(struct call *k, enum api api, const struct json *body, struct bytes *to);
+/* "/files/ID/content" behind `start`: the id, and what follows it. */
+bool path_id(struct span path, const char *start, struct span *id, struct span *tail);
+
+/* --- messages.c: Anthropic's /v1/messages/batches; false: not one of its paths --- */
+bool messages_serve(struct call *k);
+void messages_reset(void);
+
 #endif

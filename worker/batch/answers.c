@@ -230,11 +230,13 @@ static enum df_err take_line(struct reading *r, struct df_str line, uint64_t off
 		damaged(r, offset, why.msg);
 		return DF_OK;
 	}
-	if (l.expired)
-		return DF_OK;
 	err = put(a, l.custom_id, &e);
 	if (err != DF_OK)
 		return df_fail(fail, err, "more than %u requests in one run", DF_BATCH_REQUESTS_MAX);
+	if (l.expired) {
+		e->seen = r->file->no + 1; /* not left out */
+		return DF_OK;
+	}
 	df_batch_judge(r->raw, &ask, &l, &a->scratch, &answer);
 	a->stats.lines++;
 	e->seen = r->file->no + 1;
@@ -338,7 +340,8 @@ enum df_err df_answers_add(struct df_answers *a, const struct df_batch_file *fil
 	r.in_errors = true;
 	if (file->error[0])
 		DF_TRY(add_one(&r, fail));
-	return strcmp(file->status, "completed") == 0 ? count_left_out(&r, fail) : DF_OK;
+	bool whole = strcmp(file->status, "completed") == 0 || strcmp(file->status, "ended") == 0;
+	return whole ? count_left_out(&r, fail) : DF_OK;
 }
 
 enum df_err df_answers_read(struct df_answers *a, const struct df_answer_at *at, struct df_arena *arena,

@@ -61,6 +61,8 @@ static char *options_text(const struct df_batch_options *o)
 	df_buf_init(&b, 65536);
 	(void)df_buf_addf(&b, "id-key=" DF_STR_FMT " text-key=" DF_STR_FMT " max-record=%" PRIu64,
 			  DF_STR_ARG(o->id_key), DF_STR_ARG(o->text_key), o->max_record);
+	if (o->want_npy)
+		(void)df_buf_addf(&b, " output-format=%s", o->want_rows ? "both" : "npy");
 	if (!o->pipeline.n)
 		(void)df_buf_addf(&b, " base-url=%s", o->base_url ? o->base_url : "");
 	char *text = df_buf_err(&b) == DF_OK ? df_str_dup(df_buf_str(&b)) : NULL;
@@ -93,7 +95,7 @@ static enum df_err check_state(const struct df_batch_run *b, struct df_fail *fai
 	if (!df_str_is(b->o->pipeline, s->pipeline))
 		differs = "another pipeline";
 	else if (strcmp(options, s->options) != 0)
-		differs = "other options (id-key, text-key, max-record or base-url)";
+		differs = "other options (id-key, text-key, max-record, output-format or base-url)";
 	else if (strcmp(inputs, s->inputs) != 0)
 		differs = "other inputs, or the same that were changed since";
 	free(options);
@@ -187,7 +189,9 @@ static enum df_err make_pass(struct df_batch_run *b, struct df_fail *fail)
 	b->pending = b->source_errors = 0;
 	b->fault.code = DF_OK;
 	df_answers_begin_pass(b->answers);
-	DF_TRY(df_batch_out_begin(&b->out, b->dir_fd, fail));
+	const bool want[DF_N_OUTPUT] = {
+		[DF_OUTPUT_JSONL] = b->o->want_rows, [DF_OUTPUT_NPY] = b->o->want_npy, [DF_OUTPUT_REJECTS] = true};
+	DF_TRY(df_batch_out_begin(&b->out, b->dir_fd, want, fail));
 	DF_TRY(df_request_files_begin(&config, &b->requests, fail));
 	DF_TRY(b->o->pipeline.n ? df_batch_pass(b, fail) : df_batch_pass_lines(b, fail));
 	return b->counters.err == DF_OK ? DF_OK : df_fail(fail, DF_ERR_NOMEM, "no memory to count what was done");
@@ -220,7 +224,7 @@ static enum df_err finish(struct df_batch_run *b, struct df_fail *fail)
 {
 	struct df_answers_stats answers = df_answers_stats(b->answers);
 	struct df_batch_counts *c = &b->state.counts;
-	DF_TRY(df_batch_out_end(&b->out, fail));
+	DF_TRY(df_batch_out_end(&b->out, &b->state, fail));
 	*c = (struct df_batch_counts){
 		.in = df_batch_count(b, "in"),
 		.out = df_batch_count(b, "out"),

@@ -9,11 +9,11 @@
  *
  *   DIR/batch.json             what was done (state.h)
  *   DIR/requests-NNNNN.jsonl   what was sent;  answers-NNNNN.jsonl, errors-NNNNN.jsonl: what came back
- *   DIR/part-00000.jsonl, rejects-00000.jsonl   the rows and rejects, when all is done
+ *   DIR/part-00000.jsonl, part-00000.npy, rejects-00000.jsonl   rows, vectors and rejects, when all is done
  *   DIR/lock                   one process at a time
  *
  * A pass depends on inputs, pipeline and answers alone; so a process that was killed begins its pass again, and a custom_id is the hash of what is asked.
- * Only providers whose batches have OpenAI's form (openai, or the same by base_url; `request` to such a URL) can be used.
+ * Providers: those whose batches have OpenAI's form (openai, or the same by base_url), and Anthropic; `request` to a URL of either.
  *
  * Without a pipeline the inputs are request lines of somebody else's ({"custom_id","method","url","body"}): they are sent as they are, and the provider's answers
  * are the rows, in the order of the requests.
@@ -40,7 +40,8 @@ struct df_batch_options {
 	uint64_t inputs; /* fingerprint of the sources */
 	struct df_str id_key, text_key, model_dir;
 	uint64_t max_record;
-	double budget; /* USD over all; 0: none */
+	bool want_rows, want_npy; /* vectors go to part-00000.npy, and into rows only when that is not wanted */
+	double budget;            /* USD over all; 0: none */
 	bool no_cache;
 	const char *cache; /* NULL: the usual folder */
 	uint64_t cache_bytes;

@@ -29,6 +29,16 @@ static size_t read_from(int fd, uint64_t at, char *p, size_t n)
 	return got > 0 ? (size_t)got : 0;
 }
 
+/* No line break stands inside a line of ours (line.h), so that each is the end of one. */
+static size_t read_part(const struct df_exchange *x, uint64_t at, char *p, size_t n)
+{
+	n = read_from(x->in_fd, at, p, n < x->file_bytes - at ? n : (size_t)(x->file_bytes - at));
+	for (size_t i = 0; x->as_list && i < n; i++)
+		if (p[i] == '\n')
+			p[i] = at + i + 1 == x->file_bytes ? ' ' : ',';
+	return n;
+}
+
 static size_t read_body(void *self, uint64_t at, char *p, size_t n)
 {
 	const struct df_exchange *x = self;
@@ -36,7 +46,7 @@ static size_t read_body(void *self, uint64_t at, char *p, size_t n)
 	if (at >= x->head.n) {
 		at -= x->head.n;
 		if (at < x->file_bytes)
-			return read_from(x->in_fd, at, p, n < x->file_bytes - at ? n : (size_t)(x->file_bytes - at));
+			return read_part(x, at, p, n);
 		at -= x->file_bytes;
 		part = &x->tail;
 	}

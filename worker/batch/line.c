@@ -15,6 +15,13 @@ void df_batch_custom_id(struct df_cache_key key, char ret_id[DF_CUSTOM_ID_BYTES]
 		       key.check);
 }
 
+void df_batch_custom_id_of_run(struct df_cache_key key, const char *run, char ret_id[DF_CUSTOM_ID_BYTES])
+{
+	df_batch_custom_id(key, ret_id);
+	size_t n = strlen(ret_id);
+	(void)snprintf(ret_id + n, DF_CUSTOM_ID_BYTES - n, "-%.8s", run);
+}
+
 /* In valid JSON a line break stands between tokens alone: in a string it is escaped. */
 static enum df_err add_on_one_line(struct df_buf *out, struct df_str json)
 {
@@ -34,6 +41,15 @@ enum df_err df_batch_add_request(struct df_buf *out, struct df_str custom_id, st
 	DF_TRY(df_buf_addz(out, ",\"method\":\"POST\",\"url\":"));
 	DF_TRY(df_json_add_string(out, endpoint));
 	DF_TRY(df_buf_addz(out, ",\"body\":"));
+	DF_TRY(add_on_one_line(out, body));
+	return df_buf_addz(out, "}\n");
+}
+
+enum df_err df_batch_add_params(struct df_buf *out, struct df_str custom_id, struct df_str body)
+{
+	DF_TRY(df_buf_addz(out, REQUEST_START));
+	DF_TRY(df_json_add_string(out, custom_id));
+	DF_TRY(df_buf_addz(out, ",\"params\":"));
 	DF_TRY(add_on_one_line(out, body));
 	return df_buf_addz(out, "}\n");
 }
@@ -84,6 +100,42 @@ enum df_err df_batch_split_url(struct df_str url, struct df_str base_url, struct
 	return DF_OK;
 }
 
+/* What the same error would have had as the status of an answer. */
+static long status_of(struct df_str type)
+{
+	static const struct {
+		const char *type;
+		long status;
+	} known[] = {{"invalid_request_error", 400}, {"invalid_request", 400},  {"authentication_error", 401},
+		     {"billing_error", 402},         {"permission_error", 403}, {"not_found_error", 404},
+		     {"request_too_large", 413},     {"rate_limit_error", 429}, {"overloaded_error", 529}};
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (df_str_is(type, known[i].type))
+			return known[i].status;
+	return 500;
+}
+
+static enum df_err read_result(const struct df_json *result, struct df_batch_answer *a, struct df_fail *fail)
+{
+	struct df_str type = df_json_get_str(result, "type");
+	const struct df_json *error = df_json_get(result, "error"), *inner = df_json_get(error, "error");
+	const struct df_json *message = df_json_get(result, "message");
+	a->code = type;
+	a->expired = df_str_is(type, "expired") || df_str_is(type, "canceled");
+	if (a->expired)
+		return DF_OK;
+	if (df_str_is(type, "succeeded") && message) {
+		a->status = 200;
+		a->body = message->raw;
+	} else if (df_str_is(type, "errored") && error) {
+		a->status = status_of(df_json_get_str(inner ? inner : error, "type"));
+		a->body = error->raw;
+	} else {
+		return df_fail(fail, DF_ERR_PARSE, "a result without what its type promises");
+	}
+	return DF_OK;
+}
+
 enum df_err df_batch_read_answer(struct df_str line, struct df_arena *arena, struct df_batch_answer *ret,
 				 struct df_fail *fail)
 {
@@ -92,10 +144,12 @@ enum df_err df_batch_read_answer(struct df_str line, struct df_arena *arena, str
 	DF_TRY(df_json_parse(line, arena, &root, fail));
 	a.custom_id = df_json_get_str(root, "custom_id");
 	const struct df_json *response = df_json_get(root, "response"), *error = df_json_get(root, "error");
-	const struct df_json *body = df_json_get(response, "body");
+	const struct df_json *body = df_json_get(response, "body"), *result = df_json_get(root, "result");
 	if (root->type != DF_JSON_OBJECT || !a.custom_id.n)
 		return df_fail(fail, DF_ERR_PARSE, "a line without a custom_id");
-	if (response && response->type == DF_JSON_OBJECT) {
+	if (result && result->type == DF_JSON_OBJECT) {
+		DF_TRY(read_result(result, &a, fail));
+	} else if (response && response->type == DF_JSON_OBJECT) {
 		uint64_t status = df_json_get_u64(response, "status_code", 0);
 		if (status < 100 || status > 999 || !body)
 			return df_fail(fail, DF_ERR_PARSE, "a response without a status_code and a body");

@@ -46,7 +46,7 @@ static enum df_err add_row(struct lines *l, bool reject)
 	df_counters_add(&b->counters, reject ? "rejected" : "out", 1);
 	if (!reject)
 		df_counters_add(&b->counters, "rows", 1);
-	return df_batch_out_add(&b->out, reject, l->row.p, l->row.n, l->fail);
+	return df_batch_out_add(&b->out, reject ? DF_OUTPUT_REJECTS : DF_OUTPUT_JSONL, l->row.p, l->row.n, 1, l->fail);
 }
 
 static enum df_err reject(struct lines *l, const struct request *q, bool is_object, enum df_err err, const char *words)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* own: what the files of batch mode share: batch.c (rounds), gate.c (calls), pass.c (documents), lines.c (request lines), rows.c (output). */
+/* own: what the files of batch mode share: batch.c (rounds), gate.c (calls), sites.c (whom), pass.c (documents), lines.c (request lines), rows.c (output). */
 #ifndef DF_WORKER_BATCH_OWN_H
 #define DF_WORKER_BATCH_OWN_H
 
@@ -11,6 +11,7 @@
 #include "worker/batch/remote.h"
 #include "worker/batch/requests.h"
 #include "worker/call/call.h"
+#include "proto/messages.h"
 #include "worker/doc.h"
 
 struct df_cache;
@@ -26,9 +27,12 @@ struct df_batch_site {
 	struct df_batch_site *next;
 };
 
+/* Files of the output: by enum df_output_kind. */
 struct df_batch_out {
 	int dir_fd;
-	FILE *part, *rejects;
+	FILE *file[DF_N_OUTPUT]; /* NULL: not wanted */
+	uint64_t rows[DF_N_OUTPUT];
+	uint64_t vector_bytes;
 	bool broken; /* this pass is not the last one: nothing more is written */
 };
 
@@ -62,6 +66,7 @@ void df_batch_gate(void *self, struct df_call *call);
 /* One request line for a file of requests; for gate.c and lines.c. DF_ERR_EXISTS: it was asked in this pass. */
 enum df_err df_batch_ask(struct df_batch_run *b, struct df_str custom_id, struct df_str model, struct df_str endpoint,
 			 struct df_str line, double worst_usd, struct df_fail *fail) DF_MUST_CHECK;
+/* --- sites.c --- */
 /* Of every route of the pipeline, before anything is read: are there batches? */
 enum df_err df_batch_open_sites(struct df_batch_run *b, struct df_fail *fail) DF_MUST_CHECK;
 const struct df_batch_site *df_batch_site_of(const struct df_batch_run *b, const char *model);
@@ -75,11 +80,13 @@ enum df_err df_batch_open_lines(struct df_batch_run *b, struct df_fail *fail) DF
 enum df_err df_batch_pass_lines(struct df_batch_run *b, struct df_fail *fail) DF_MUST_CHECK;
 
 /* --- rows.c --- */
-enum df_err df_batch_out_begin(struct df_batch_out *o, int dir_fd, struct df_fail *fail) DF_MUST_CHECK;
-enum df_err df_batch_out_add(struct df_batch_out *o, bool reject, const char *p, size_t n,
+enum df_err df_batch_out_begin(struct df_batch_out *o, int dir_fd, const bool want[DF_N_OUTPUT],
+			       struct df_fail *fail) DF_MUST_CHECK;
+/* Vectors: float32 of `rows` rows. */
+enum df_err df_batch_out_add(struct df_batch_out *o, uint32_t kind, const char *p, size_t n, uint64_t rows,
 			     struct df_fail *fail) DF_MUST_CHECK;
-/* Synced, and under their names. */
-enum df_err df_batch_out_end(struct df_batch_out *o, struct df_fail *fail) DF_MUST_CHECK;
+/* Synced, and under their names; the state is told of them. */
+enum df_err df_batch_out_end(struct df_batch_out *o, struct df_batch_state *state, struct df_fail *fail) DF_MUST_CHECK;
 void df_batch_out_drop(struct df_batch_out *o);
 uint64_t df_batch_count(const struct df_batch_run *b, const char *name);
 

@@ -39,8 +39,8 @@ static struct df_heritage heritage_of(const struct df_batch_options *o)
 		.model_dir = o->model_dir,
 		.max_record = o->max_record,
 		.sample = 1,
-		.want = {[DF_OUTPUT_JSONL] = true, [DF_OUTPUT_REJECTS] = true},
-		.embed_in_rows = true,
+		.want = {[DF_OUTPUT_JSONL] = o->want_rows, [DF_OUTPUT_NPY] = o->want_npy, [DF_OUTPUT_REJECTS] = true},
+		.embed_in_rows = !o->want_npy,
 	};
 }
 
@@ -68,8 +68,8 @@ static enum df_err take_result(struct pass *p, const struct df_msg *msg, struct 
 {
 	const struct df_result *r = &msg->result;
 	for (size_t i = 0; i < r->n_output && i < n; i++)
-		DF_TRY(df_batch_out_add(&p->b->out, r->output[i].kind == DF_OUTPUT_REJECTS, payload[i]->p,
-					payload[i]->n, p->fail));
+		DF_TRY(df_batch_out_add(&p->b->out, r->output[i].kind, payload[i]->p, payload[i]->n, r->output[i].rows,
+					p->fail));
 	if (r->last && add_counters(p, r) != DF_OK)
 		return df_fail(p->fail, DF_ERR_NOMEM, "no memory to count what was done");
 	return DF_OK;

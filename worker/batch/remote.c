@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* remote: OpenAI's files and batches (https://platform.openai.com/docs/api-reference/batch). */
+/* remote: OpenAI's files and batches (https://platform.openai.com/docs/api-reference/batch), and what both forms share. */
 #include "worker/batch/remote.h"
 
 #include <fcntl.h>
@@ -12,10 +12,10 @@
 
 #include "worker/batch/answers.h"
 #include "worker/batch/exchange.h"
+#include "worker/batch/proof.h"
 
 #define ARENA_BYTES ((size_t)256 << 20)
 #define ARENA_KEEP (1U << 20)
-#define PAGES_MAX 200 /* of a list of batches, 100 on each */
 
 enum df_err df_remote_create(struct df_http *http, int signal_fd, struct df_remote **ret_remote, struct df_fail *fail)
 {
@@ -46,14 +46,14 @@ void df_remote_destroy(struct df_remote **remote)
 	*remote = NULL;
 }
 
-static struct df_exchange begin(struct df_remote *r, const char *method)
+struct df_exchange df_exchange_begin(struct df_remote *r, const char *method)
 {
 	df_arena_reset(&r->arena);
 	return (struct df_exchange){.method = method, .in_fd = -1, .out_fd = -1};
 }
 
-static enum df_err say_path(struct df_remote *r, struct df_exchange *x, const char *start, const char *id,
-			    const char *end, struct df_fail *fail)
+enum df_err df_exchange_path(struct df_remote *r, struct df_exchange *x, const char *start, const char *id,
+			     const char *end, struct df_fail *fail)
 {
 	char path[DF_BATCH_ID_BYTES + 64];
 	(void)snprintf(path, sizeof(path), "%s%s%s", start, id, end);
@@ -86,24 +86,34 @@ static enum df_err send_file(struct df_remote *r, const struct df_remote_place *
 	return DF_OK;
 }
 
-enum df_err df_remote_upload(struct df_remote *r, const struct df_remote_place *at, int dir_fd,
-			     struct df_batch_file *file, const char *run, struct df_fail *fail)
+enum df_err df_exchange_open(struct df_exchange *x, int dir_fd, const struct df_batch_file *file, struct df_fail *fail)
 {
 	char name[DF_BATCH_NAME_BYTES];
 	struct stat st;
-	struct df_exchange x = begin(r, "POST");
 	df_batch_file_name(name, "requests", file->no, "jsonl");
-	x.in_fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
-	if (x.in_fd < 0)
+	x->in_fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+	if (x->in_fd < 0)
 		return df_fail_errno(fail, "open '%s'", name);
-	x.file_bytes = file->bytes;
-	enum df_err err = fstat(x.in_fd, &st) != 0 ? df_fail_errno(fail, "look at '%s'", name) : DF_OK;
-	if (err == DF_OK && (uint64_t)st.st_size != file->bytes)
-		err = df_fail(fail, DF_ERR_CORRUPT, "'%s' has %lld bytes, not the %llu that were written", name,
-			      (long long)st.st_size, (unsigned long long)file->bytes);
-	if (err == DF_OK)
+	x->file_bytes = file->bytes;
+	if (fstat(x->in_fd, &st) != 0)
+		return df_fail_errno(fail, "look at '%s'", name);
+	if ((uint64_t)st.st_size != file->bytes)
+		return df_fail(fail, DF_ERR_CORRUPT, "'%s' has %lld bytes, not the %llu that were written", name,
+			       (long long)st.st_size, (unsigned long long)file->bytes);
+	return DF_OK;
+}
+
+enum df_err df_remote_upload(struct df_remote *r, const struct df_remote_place *at, int dir_fd,
+			     struct df_batch_file *file, const char *run, struct df_fail *fail)
+{
+	struct df_exchange x = df_exchange_begin(r, "POST");
+	enum df_err err = df_exchange_open(&x, dir_fd, file, fail);
+	if (err == DF_OK && at->form == DF_REMOTE_INLINE)
+		(void)df_batch_id_set(file->input, DF_STR("inline"));
+	else if (err == DF_OK)
 		err = send_file(r, at, &x, file, run, fail);
-	(void)close(x.in_fd);
+	if (x.in_fd >= 0)
+		(void)close(x.in_fd);
 	return err;
 }
 
@@ -128,25 +138,45 @@ static enum df_err create_body(struct df_remote *r, const struct df_batch_file *
 	return ret->p ? DF_OK : DF_ERR_NOMEM;
 }
 
-enum df_err df_remote_create_batch(struct df_remote *r, const struct df_remote_place *at, struct df_batch_file *file,
-				   const char *run, struct df_fail *fail)
+static enum df_err send_creation(struct df_remote *r, const struct df_remote_place *at, struct df_exchange *x,
+				 struct df_batch_file *file, struct df_fail *fail)
 {
-	struct df_exchange x = begin(r, "POST");
-	x.path = DF_STR("/batches");
+	DF_TRY(df_exchange_once(r, at, x, fail));
+	struct df_str id = df_json_get_str(x->json, "id");
+	if (x->err == DF_OK && x->status >= 200 && x->status < 300 && id.n && df_batch_id_set(file->batch, id))
+		return DF_OK;
+	(void)!df_exchange_fail(x, "create a batch", fail);
+	if ((x->err != DF_OK && !x->went_out) || (x->err == DF_OK && x->status == 429))
+		return df_fail(fail, DF_ERR_BUSY, "cannot create a batch: %s", x->message);
+	if (x->err == DF_OK && x->status >= 400 && x->status < 500 && x->status != 408 && x->status != 409)
+		return df_exchange_fail(x, "create a batch", fail);
+	return df_fail(fail, DF_ERR_AGAIN, "cannot tell whether a batch was created: %s", x->message);
+}
+
+enum df_err df_remote_create_batch(struct df_remote *r, const struct df_remote_place *at, int dir_fd,
+				   struct df_batch_file *file, const char *run, struct df_fail *fail)
+{
+	struct df_exchange x = df_exchange_begin(r, "POST");
+	enum df_err err = DF_OK;
+	x.path = at->form == DF_REMOTE_INLINE ? DF_STR("/messages/batches") : DF_STR("/batches");
 	x.once = true;
 	x.type = DF_STR("application/json");
-	if (create_body(r, file, run, &x.body) != DF_OK)
-		return df_fail(fail, DF_ERR_NOMEM, "no memory for a request");
-	DF_TRY(df_exchange_once(r, at, &x, fail));
-	struct df_str id = df_json_get_str(x.json, "id");
-	if (x.err == DF_OK && x.status >= 200 && x.status < 300 && id.n && df_batch_id_set(file->batch, id))
-		return DF_OK;
-	(void)!df_exchange_fail(&x, "create a batch", fail);
-	if ((x.err != DF_OK && !x.went_out) || (x.err == DF_OK && x.status == 429))
-		return df_fail(fail, DF_ERR_BUSY, "cannot create a batch: %s", x.message);
-	if (x.err == DF_OK && x.status >= 400 && x.status < 500 && x.status != 408 && x.status != 409)
-		return df_exchange_fail(&x, "create a batch", fail);
-	return df_fail(fail, DF_ERR_AGAIN, "cannot tell whether a batch was created: %s", x.message);
+	file->unproved = false;
+	if (at->form == DF_REMOTE_INLINE)
+		err = df_messages_body(&x, dir_fd, file, fail);
+	else if (create_body(r, file, run, &x.body) != DF_OK)
+		err = df_fail(fail, DF_ERR_NOMEM, "no memory for a request");
+	if (err == DF_OK)
+		err = send_creation(r, at, &x, file, fail);
+	if (x.in_fd >= 0)
+		(void)close(x.in_fd);
+	return err;
+}
+
+enum df_err df_remote_mark(struct df_remote *r, const struct df_remote_place *at, struct df_batch_file *file,
+			   struct df_fail *fail)
+{
+	return at->form == DF_REMOTE_INLINE ? df_messages_mark(r, at, file, fail) : DF_OK;
 }
 
 static bool is_number(struct df_str s, uint32_t n)
@@ -164,19 +194,21 @@ static bool is_ours(const struct df_json *batch, const struct df_batch_file *fil
 }
 
 enum df_err df_remote_find_batch(struct df_remote *r, const struct df_remote_place *at, struct df_batch_file *file,
-				 const char *run, struct df_fail *fail)
+				 const struct df_batch_state *state, struct df_fail *fail)
 {
 	char after[DF_BATCH_ID_BYTES] = "";
-	for (int page = 0; page < PAGES_MAX; page++) {
-		struct df_exchange x = begin(r, "GET");
-		DF_TRY(say_path(r, &x, "/batches?limit=100", after[0] ? "&after=" : "", after, fail));
+	if (at->form == DF_REMOTE_INLINE)
+		return df_messages_find(r, at, file, state, fail);
+	for (int page = 0; page < DF_REMOTE_PAGES_MAX; page++) {
+		struct df_exchange x = df_exchange_begin(r, "GET");
+		DF_TRY(df_exchange_path(r, &x, "/batches?limit=100", after[0] ? "&after=" : "", after, fail));
 		DF_TRY(df_exchange_done(r, at, &x, "list the batches", fail));
 		const struct df_json *data = df_json_get(x.json, "data"), *last = NULL;
 		const struct df_json *more = df_json_get(x.json, "has_more");
 		if (!data || data->type != DF_JSON_ARRAY)
 			return df_fail(fail, DF_ERR_PARSE, "the server's list of batches is none");
 		for (const struct df_json *b = data->child; b; last = b, b = b->next)
-			if (is_ours(b, file, run) && df_json_get_str(b, "id").n &&
+			if (is_ours(b, file, state->run) && df_json_get_str(b, "id").n &&
 			    df_batch_id_set(file->batch, df_json_get_str(b, "id")))
 				return DF_OK;
 		if (!more || more->type != DF_JSON_BOOL || !more->boolean || !last)
@@ -211,9 +243,11 @@ static enum df_err take_ids(const struct df_json *batch, struct df_batch_file *f
 enum df_err df_remote_look(struct df_remote *r, const struct df_remote_place *at, struct df_batch_file *file,
 			   struct df_remote_view *ret, struct df_fail *fail)
 {
-	struct df_exchange x = begin(r, "GET");
+	struct df_exchange x = df_exchange_begin(r, "GET");
 	struct df_remote_view v = {.ended = false};
-	DF_TRY(say_path(r, &x, "/batches/", file->batch, "", fail));
+	if (at->form == DF_REMOTE_INLINE)
+		return df_messages_look(r, at, file, ret, fail);
+	DF_TRY(df_exchange_path(r, &x, "/batches/", file->batch, "", fail));
 	DF_TRY(df_exchange_done(r, at, &x, "look at a batch", fail));
 	struct df_str status = df_json_get_str(x.json, "status");
 	const struct df_json *counts = df_json_get(x.json, "request_counts");
@@ -255,18 +289,23 @@ static enum df_err fetch_to(struct df_remote *r, const struct df_remote_place *a
 }
 
 enum df_err df_remote_fetch(struct df_remote *r, const struct df_remote_place *at, const char *id, int dir_fd,
-			    const char *name, struct df_fail *fail)
+			    const char *name, uint64_t *ret_hash, struct df_fail *fail)
 {
 	char open_name[DF_BATCH_NAME_BYTES + 8];
-	struct df_exchange x = begin(r, "GET");
+	struct df_exchange x = df_exchange_begin(r, "GET");
+	struct df_batch_sum sum = {.hash = 0};
+	bool inl = at->form == DF_REMOTE_INLINE; /* then the id is a path */
 	(void)snprintf(open_name, sizeof(open_name), "%s.open", name);
-	DF_TRY(say_path(r, &x, "/files/", id, "/content", fail));
+	DF_TRY(df_exchange_path(r, &x, inl ? "" : "/files/", id, inl ? "" : "/content", fail));
 	x.to_file = true;
 	x.out_fd = openat(dir_fd, open_name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (x.out_fd < 0)
 		return df_fail_errno(fail, "write '%s'", open_name);
 	enum df_err err = fetch_to(r, at, &x, fail);
 	(void)close(x.out_fd);
+	if (err == DF_OK)
+		err = df_batch_hash_file(dir_fd, open_name, &sum, fail);
+	*ret_hash = sum.hash;
 	if (err == DF_OK && (renameat(dir_fd, open_name, dir_fd, name) != 0 || fsync(dir_fd) != 0))
 		err = df_fail_errno(fail, "rename '%s'", open_name);
 	return err;

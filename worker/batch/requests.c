@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/limits.h"
 #include "worker/batch/answers.h"
 
@@ -16,6 +17,7 @@
 
 struct writer {
 	FILE *f;
+	struct df_hasher *hasher;
 	uint32_t no; /* in the state */
 };
 
@@ -43,6 +45,8 @@ static enum df_err close_writer(struct df_request_files *r, size_t i, struct df_
 {
 	FILE *f = r->open[i].f;
 	uint32_t no = r->open[i].no;
+	r->config.state->file[no].hash = df_hasher_value(r->open[i].hasher);
+	df_hasher_destroy(&r->open[i].hasher);
 	r->open[i] = r->open[--r->n_open];
 	bool bad = fflush(f) != 0 || fsync(fileno(f)) != 0;
 	enum df_err err = bad ? df_fail_errno(fail, "write 'requests-%05u.jsonl'", no) : DF_OK;
@@ -71,8 +75,13 @@ static enum df_err open_writer(struct df_request_files *r, struct df_str model, 
 			(void)close(fd);
 		return err;
 	}
+	struct df_hasher *hasher = df_hasher_create();
+	if (!hasher) {
+		(void)fclose(f);
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for requests");
+	}
 	(void)setvbuf(f, NULL, _IOFBF, WRITE_BYTES);
-	r->open[r->n_open++] = (struct writer){f, file->no};
+	r->open[r->n_open++] = (struct writer){f, hasher, file->no};
 	return DF_OK;
 }
 
@@ -87,6 +96,14 @@ static size_t find(const struct df_request_files *r, struct df_str model, struct
 	return SIZE_MAX;
 }
 
+/* A batch of Anthropic's may have more than a file of OpenAI's. */
+static uint64_t lines_max(const struct df_request_files *r, struct df_str endpoint)
+{
+	bool inl = df_str_ends(endpoint, DF_BATCH_INLINE_END);
+	uint64_t most = inl ? DF_BATCH_INLINE_LINES_MAX : DF_BATCH_LINES_MAX;
+	return r->config.lines_max < most ? r->config.lines_max : most;
+}
+
 enum df_err df_request_files_add(struct df_request_files *r, struct df_str model, struct df_str endpoint,
 				 struct df_str line, double worst_usd, struct df_fail *fail)
 {
@@ -96,7 +113,7 @@ enum df_err df_request_files_add(struct df_request_files *r, struct df_str model
 	size_t i = find(r, model, endpoint);
 	if (i != SIZE_MAX) {
 		const struct df_batch_file *file = &r->config.state->file[r->open[i].no];
-		if (file->lines >= r->config.lines_max || file->bytes + line.n > r->config.bytes_max) {
+		if (file->lines >= lines_max(r, endpoint) || file->bytes + line.n > r->config.bytes_max) {
 			DF_TRY(close_writer(r, i, fail));
 			i = SIZE_MAX;
 		}
@@ -108,6 +125,7 @@ enum df_err df_request_files_add(struct df_request_files *r, struct df_str model
 	struct df_batch_file *file = &r->config.state->file[r->open[i].no];
 	if (fwrite(line.p, 1, line.n, r->open[i].f) != line.n)
 		return df_fail_errno(fail, "write 'requests-%05u.jsonl'", file->no);
+	df_hasher_add(r->open[i].hasher, line.p, line.n);
 	file->lines++;
 	file->bytes += line.n;
 	file->worst_usd += worst_usd;
@@ -133,8 +151,10 @@ void df_request_files_destroy(struct df_request_files **requests)
 	struct df_request_files *r = *requests;
 	if (!r)
 		return;
-	while (r->n_open)
-		(void)fclose(r->open[--r->n_open].f);
+	while (r->n_open) {
+		df_hasher_destroy(&r->open[--r->n_open].hasher);
+		(void)fclose(r->open[r->n_open].f);
+	}
 	while (!r->ended && r->config.state->n_file > r->n_before)
 		df_batch_state_drop_last(r->config.state);
 	free(r);

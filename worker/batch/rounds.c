@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "worker/batch/proof.h"
 
 #define FAILURES_MAX 2             /* batches of one file that fail as a whole */
 #define FULL_WAIT_NS (60 * DF_SEC) /* at least, before a batch that had no room is created again */
@@ -54,22 +55,35 @@ static enum df_err find_batch(struct df_batch_run *b, struct df_batch_file *f, c
 	for (int i = 0; err == DF_ERR_NOT_FOUND && i < LOOKS_BEFORE_AGAIN; i++) {
 		if (df_remote_wait(b->remote, settle) != DF_OK)
 			return df_fail(fail, DF_ERR_INTERRUPTED, "stopped on request");
-		err = df_remote_find_batch(b->remote, at, f, b->state.run, fail);
+		err = df_remote_find_batch(b->remote, at, f, &b->state, fail);
 	}
+	if (err == DF_OK && f->unproved)
+		df_info("batch %u: '%s' has its size and age; its results will tell whether it is ours", f->no,
+			f->batch);
 	if (err == DF_OK)
 		return save(b, f, DF_BATCH_CREATED, fail);
 	return err == DF_ERR_NOT_FOUND ? save(b, f, DF_BATCH_UPLOADED, fail) : err;
+}
+
+/* Without metadata, one creation at a time may be in doubt: two of the same size could not be told apart before their end. */
+static bool must_wait(const struct df_batch_run *b, const struct df_batch_file *f, const struct df_remote_place *at)
+{
+	for (size_t i = 0; at->form == DF_REMOTE_INLINE && i < b->state.n_file; i++)
+		if (&b->state.file[i] != f && b->state.file[i].step == DF_BATCH_CREATING)
+			return true;
+	return false;
 }
 
 static enum df_err create(struct df_batch_run *b, struct df_batch_file *f, const struct df_remote_place *at,
 			  struct df_fail *fail)
 {
 	uint64_t now = df_clock_mono(&df_clock_real);
-	if (f->not_before > now)
+	if (f->not_before > now || must_wait(b, f, at))
 		return DF_OK;
+	DF_TRY(df_remote_mark(b->remote, at, f, fail));
 	f->tries++;
 	DF_TRY(save(b, f, DF_BATCH_CREATING, fail));
-	enum df_err err = df_remote_create_batch(b->remote, at, f, b->state.run, fail);
+	enum df_err err = df_remote_create_batch(b->remote, at, b->dir_fd, f, b->state.run, fail);
 	if (err == DF_OK) {
 		df_info("batch %u: '%s', %" PRIu64 " requests", f->no, f->batch, f->lines);
 		return save(b, f, DF_BATCH_CREATED, fail);
@@ -124,18 +138,37 @@ static enum df_err look(struct df_batch_run *b, struct df_batch_file *f, const s
 	return save(b, f, DF_BATCH_ENDED, fail);
 }
 
+/* A batch that was only found: when its results are not of this file's requests it is a stranger's, and ours is newer, or was never created. */
+static enum df_err prove(struct df_batch_run *b, struct df_batch_file *f, bool *ret_ours, struct df_fail *fail)
+{
+	DF_TRY(df_batch_is_ours(b->dir_fd, f, ret_ours, fail));
+	f->unproved = false;
+	if (*ret_ours)
+		return DF_OK;
+	df_info("batch %u: '%s' is a stranger's; looking on", f->no, f->batch);
+	memcpy(f->mark, f->batch, sizeof(f->mark));
+	f->batch[0] = f->output[0] = f->status[0] = '\0';
+	f->answers_hash = 0;
+	return save(b, f, DF_BATCH_CREATING, fail);
+}
+
 static enum df_err fetch(struct df_batch_run *b, struct df_batch_file *f, const struct df_remote_place *at,
 			 struct df_fail *fail)
 {
 	char name[DF_BATCH_NAME_BYTES];
+	bool ours = true;
 	if (f->output[0]) {
 		df_batch_file_name(name, "answers", f->no, "jsonl");
-		DF_TRY(df_remote_fetch(b->remote, at, f->output, b->dir_fd, name, fail));
+		DF_TRY(df_remote_fetch(b->remote, at, f->output, b->dir_fd, name, &f->answers_hash, fail));
 	}
 	if (f->error[0]) {
 		df_batch_file_name(name, "errors", f->no, "jsonl");
-		DF_TRY(df_remote_fetch(b->remote, at, f->error, b->dir_fd, name, fail));
+		DF_TRY(df_remote_fetch(b->remote, at, f->error, b->dir_fd, name, &f->errors_hash, fail));
 	}
+	if (f->unproved)
+		DF_TRY(prove(b, f, &ours, fail));
+	if (!ours)
+		return DF_OK;
 	DF_TRY(save(b, f, DF_BATCH_DONE, fail));
 	return df_batch_take_answers(b, f, fail);
 }

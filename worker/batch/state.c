@@ -37,9 +37,8 @@ void df_batch_state_release(struct df_batch_state *s)
 	df_batch_state_init(s);
 }
 
-bool df_batch_id_set(char to[DF_BATCH_ID_BYTES], struct df_str id)
+static bool set_word(char to[DF_BATCH_ID_BYTES], struct df_str id, const char *good)
 {
-	static const char good[] = "-_.:abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 	if (id.n >= DF_BATCH_ID_BYTES)
 		return false;
 	for (size_t i = 0; i < id.n; i++)
@@ -49,6 +48,19 @@ bool df_batch_id_set(char to[DF_BATCH_ID_BYTES], struct df_str id)
 		memcpy(to, id.p, id.n);
 	to[id.n] = '\0';
 	return true;
+}
+
+#define ID_CHARACTERS "-_.:abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+bool df_batch_id_set(char to[DF_BATCH_ID_BYTES], struct df_str id)
+{
+	return set_word(to, id, ID_CHARACTERS);
+}
+
+bool df_batch_path_set(char to[DF_BATCH_ID_BYTES], struct df_str path)
+{
+	bool dots = path.n && memmem(path.p, path.n, "/.", 2) != NULL;
+	return !dots && set_word(to, path, ID_CHARACTERS "/");
 }
 
 enum df_err df_batch_state_add(struct df_batch_state *s, struct df_str model, struct df_str endpoint,
@@ -97,6 +109,12 @@ static void add_usd(struct df_buf *b, const char *key, double value)
 	(void)df_json_add_double(b, value);
 }
 
+/* As text: figures of 64 bits are more than many readers of JSON keep. */
+static void add_hash(struct df_buf *b, const char *key, uint64_t hash)
+{
+	(void)df_buf_addf(b, ",\"%s\":\"%016llx\"", key, (unsigned long long)hash);
+}
+
 static void add_file(struct df_buf *b, const struct df_batch_file *f)
 {
 	(void)df_buf_addf(b, "%s{\"no\":%u,\"round\":%u,\"tries\":%u", f->no ? ",\n  " : "", f->no, f->round, f->tries);
@@ -111,6 +129,13 @@ static void add_file(struct df_buf *b, const struct df_batch_file *f)
 	add_text(b, "status", f->status);
 	add_text(b, "output_file_id", f->output);
 	add_text(b, "error_file_id", f->error);
+	add_hash(b, "hash", f->hash);
+	add_hash(b, "answers_hash", f->answers_hash);
+	add_hash(b, "errors_hash", f->errors_hash);
+	if (f->mark[0])
+		add_text(b, "mark", f->mark);
+	if (f->unproved)
+		(void)df_buf_addz(b, ",\"unproved\":true");
 	(void)df_buf_addc(b, '}');
 }
 
@@ -130,6 +155,20 @@ static void add_counts(struct df_buf *b, const struct df_batch_counts *c)
 	(void)df_buf_addc(b, '}');
 }
 
+static void add_outputs(struct df_buf *b, const struct df_batch_state *s)
+{
+	(void)df_buf_addz(b, ",\n \"outputs\":[");
+	for (size_t i = 0; i < s->n_output; i++) {
+		(void)df_buf_addz(b, i ? ",{\"name\":" : "{\"name\":");
+		(void)df_json_add_string(b, df_str_from(s->output[i].name));
+		add_number(b, "bytes", s->output[i].bytes);
+		add_number(b, "rows", s->output[i].rows);
+		add_hash(b, "hash", s->output[i].hash);
+		(void)df_buf_addc(b, '}');
+	}
+	(void)df_buf_addc(b, ']');
+}
+
 enum df_err df_batch_state_save(int dir_fd, const struct df_batch_state *s, struct df_fail *fail)
 {
 	struct df_buf b;
@@ -141,8 +180,10 @@ enum df_err df_batch_state_save(int dir_fd, const struct df_batch_state *s, stru
 	add_text(&b, "options", s->options);
 	add_text(&b, "inputs", s->inputs);
 	add_number(&b, "round", s->round);
-	if (s->finished)
+	if (s->finished) {
 		add_counts(&b, &s->counts);
+		add_outputs(&b, s);
+	}
 	(void)df_buf_addz(&b, ",\n \"files\":[");
 	for (size_t i = 0; i < s->n_file; i++)
 		add_file(&b, &s->file[i]);
@@ -168,16 +209,31 @@ static bool read_step(struct df_str name, enum df_batch_step *ret)
 	return false;
 }
 
+static uint64_t read_hash(const struct df_json *j, const char *key)
+{
+	struct df_str s = df_json_get_str(j, key);
+	char text[17] = "";
+	if (s.n != 16)
+		return 0;
+	memcpy(text, s.p, 16);
+	return strtoull(text, NULL, 16);
+}
+
 static enum df_err read_file(struct df_batch_state *s, const struct df_json *j)
 {
 	struct df_batch_file *f = NULL;
 	const struct df_json *usd = df_json_get(j, "worst_usd");
+	const struct df_json *unproved = df_json_get(j, "unproved");
 	struct df_str status = df_json_get_str(j, "status");
 	DF_TRY(df_batch_state_add(s, df_json_get_str(j, "model"), df_json_get_str(j, "endpoint"), &f));
 	f->round = (uint32_t)df_json_get_u64(j, "round", 0);
 	f->tries = (uint32_t)df_json_get_u64(j, "tries", 0);
 	f->lines = df_json_get_u64(j, "lines", 0);
 	f->bytes = df_json_get_u64(j, "bytes", 0);
+	f->hash = read_hash(j, "hash");
+	f->answers_hash = read_hash(j, "answers_hash");
+	f->errors_hash = read_hash(j, "errors_hash");
+	f->unproved = unproved && unproved->type == DF_JSON_BOOL && unproved->boolean;
 	f->worst_usd = usd && usd->type == DF_JSON_NUMBER ? usd->number : 0;
 	if (status.n >= sizeof(f->status) || df_json_get_u64(j, "no", UINT64_MAX) != f->no)
 		return DF_ERR_CORRUPT;
@@ -186,7 +242,8 @@ static enum df_err read_file(struct df_batch_state *s, const struct df_json *j)
 	bool good = read_step(df_json_get_str(j, "step"), &f->step) &&
 		    df_batch_id_set(f->input, df_json_get_str(j, "input_file_id")) &&
 		    df_batch_id_set(f->batch, df_json_get_str(j, "batch_id")) &&
-		    df_batch_id_set(f->output, df_json_get_str(j, "output_file_id")) &&
+		    df_batch_id_set(f->mark, df_json_get_str(j, "mark")) &&
+		    df_batch_path_set(f->output, df_json_get_str(j, "output_file_id")) &&
 		    df_batch_id_set(f->error, df_json_get_str(j, "error_file_id"));
 	good = good && (f->step < DF_BATCH_UPLOADED || f->input[0]) && (f->step < DF_BATCH_CREATED || f->batch[0]);
 	return good ? DF_OK : DF_ERR_CORRUPT;
@@ -209,6 +266,23 @@ static void read_counts(struct df_batch_state *s, const struct df_json *j)
 	c->usd = usd && usd->type == DF_JSON_NUMBER ? usd->number : 0;
 }
 
+static bool read_outputs(struct df_batch_state *s, const struct df_json *list)
+{
+	for (const struct df_json *j = list ? list->child : NULL; j; j = j->next) {
+		struct df_batch_output *o = &s->output[s->n_output];
+		struct df_str name = df_json_get_str(j, "name");
+		if (s->n_output == DF_BATCH_OUTPUTS_MAX || !name.n || name.n >= sizeof(o->name) ||
+		    memchr(name.p, '/', name.n))
+			return false;
+		memcpy(o->name, name.p, name.n);
+		o->bytes = df_json_get_u64(j, "bytes", 0);
+		o->rows = df_json_get_u64(j, "rows", 0);
+		o->hash = read_hash(j, "hash");
+		s->n_output++;
+	}
+	return true;
+}
+
 static enum df_err read_root(struct df_batch_state *s, const struct df_json *root, struct df_fail *fail)
 {
 	uint64_t version = df_json_get_u64(root, "format_version", 0);
@@ -229,6 +303,8 @@ static enum df_err read_root(struct df_batch_state *s, const struct df_json *roo
 	read_counts(s, df_json_get(root, "counts"));
 	if (!s->pipeline || !s->options)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for '" STATE_FILE "'");
+	if (!read_outputs(s, df_json_get(root, "outputs")))
+		return df_fail(fail, DF_ERR_CORRUPT, "'" STATE_FILE "' is damaged");
 	for (const struct df_json *f = files->child; f; f = f->next) {
 		enum df_err err = read_file(s, f);
 		if (err != DF_OK)

@@ -4,7 +4,8 @@
  * process that is killed anywhere goes on without asking for anything twice.
  *
  * A file of requests goes WRITTEN -> UPLOADED -> CREATING -> CREATED -> ENDED -> DONE. Uploading twice costs nothing. CREATING is said before
- * a batch is created, which is not idempotent: whoever finds it looks for the batch by its metadata (run, file, try) first.
+ * a batch is created, which is not idempotent: whoever finds it looks for the batch by its metadata (run, file, try) first. Where batches have no metadata
+ * (remote.h), a batch that is found may be a stranger's: it counts as this file's when its results have this file's ids (`unproved` until then).
  */
 #ifndef DF_WORKER_BATCH_STATE_H
 #define DF_WORKER_BATCH_STATE_H
@@ -31,11 +32,16 @@ struct df_batch_file {
 	uint32_t no, round; /* requests-NO.jsonl, answers-NO.jsonl, errors-NO.jsonl; round: 1, 2, ... */
 	char *model, *endpoint;
 	uint64_t lines, bytes;
-	double worst_usd; /* at the price of batches */
+	uint64_t hash, answers_hash,
+		errors_hash; /* XXH3-64 of the file that was sent, and of those that were fetched; 0: not known */
+	double worst_usd;    /* at the price of batches */
 	enum df_batch_step step;
 	uint32_t tries; /* batches that were to be created of it */
 	char input[DF_BATCH_ID_BYTES], batch[DF_BATCH_ID_BYTES], output[DF_BATCH_ID_BYTES], error[DF_BATCH_ID_BYTES];
 	char status[32]; /* as the provider calls it */
+	char mark
+		[DF_BATCH_ID_BYTES]; /* the newest batch there before one of it was created, or a stranger's behind that; may be empty */
+	bool unproved; /* `batch` was found, and nothing but its size and time says that it is this file's */
 	/* not kept */
 	uint32_t failures;   /* batches of it that failed as a whole */
 	uint64_t not_before; /* CLOCK_MONOTONIC: the next batch of it */
@@ -48,6 +54,14 @@ struct df_batch_counts {
 	double usd;
 };
 
+/* What a finished run left: what verify compares. Their hash is XXH3-64 of all bytes. */
+#define DF_BATCH_OUTPUTS_MAX 3
+
+struct df_batch_output {
+	char name[40];
+	uint64_t bytes, rows, hash;
+};
+
 struct df_batch_state {
 	char run[17]; /* 64 random bits in hex */
 	char inputs[17];
@@ -57,6 +71,8 @@ struct df_batch_state {
 	size_t n_file, cap_file;
 	bool finished;
 	struct df_batch_counts counts; /* when finished */
+	struct df_batch_output output[DF_BATCH_OUTPUTS_MAX];
+	size_t n_output;
 };
 
 void df_batch_state_init(struct df_batch_state *s);
@@ -70,5 +86,7 @@ enum df_err df_batch_state_add(struct df_batch_state *s, struct df_str model, st
 void df_batch_state_drop_last(struct df_batch_state *s);
 /* An id of the provider's that may stand in a path and in batch.json. */
 bool df_batch_id_set(char to[DF_BATCH_ID_BYTES], struct df_str id);
+/* The same with slashes between its parts, none of which is "." or "..". */
+bool df_batch_path_set(char to[DF_BATCH_ID_BYTES], struct df_str path);
 
 #endif
