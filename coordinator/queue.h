@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * queue: events from one thread to another, with a descriptor that a poll loop can wait for. Items are copied; what
- * they point at passes to the receiver. No call waits for the other side (the mutex is held for a copy). Grows as needed: its producers are bounded by leases and cells, not by this queue.
+ * they point at passes to the receiver. No call waits for the other side (the mutex is held for a copy). Grows as needed: its
+ * producers are bounded by leases and cells, not by this queue.
  */
 #ifndef DF_COORDINATOR_QUEUE_H
 #define DF_COORDINATOR_QUEUE_H

@@ -7,6 +7,8 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "coordinator/cells/dataset.h"
+#include "coordinator/cells/grid.h"
 #include "coordinator/children/memory.h"
 #include "coordinator/children/read_paths.h"
 #include "coordinator/children/supervise.h"

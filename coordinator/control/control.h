@@ -4,7 +4,8 @@
  * and acts through a table of effects (the transport); the same machine runs under simulation.
  *
  * A *peer* is one worker or reader process behind one lane: STARTING -> READY -> FENCING -> gone. Its lane is never used
- * again; a replacement is a new peer. Peers that compute for too long, fall silent, are stopped or take too much memory are killed. Readers' sources are handed out one per reader; bytes in flight are bounded by credits.
+ * again; a replacement is a new peer. Peers that compute for too long, fall silent, are stopped or take too much memory are killed.
+ * Readers' sources are handed out one per reader; bytes in flight are bounded by credits.
  */
 #ifndef DF_COORDINATOR_CONTROL_CONTROL_H
 #define DF_COORDINATOR_CONTROL_CONTROL_H

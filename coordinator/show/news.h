@@ -4,6 +4,8 @@
 #define DF_COORDINATOR_SHOW_NEWS_H
 
 #include "base/pipeline.h"
+#include "coordinator/cells/dataset.h"
+#include "coordinator/cells/grid.h"
 #include "coordinator/children/supervise.h"
 #include "coordinator/control/control.h"
 #include "coordinator/rundir/expenses.h"

@@ -6,6 +6,8 @@
 #ifndef DF_COORDINATOR_SHOW_REPORT_H
 #define DF_COORDINATOR_SHOW_REPORT_H
 
+#include "coordinator/cells/dataset.h"
+#include "coordinator/cells/grid.h"
 #include "coordinator/children/supervise.h"
 #include "coordinator/control/control.h"
 #include "coordinator/life/run_options.h"

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* report_json: a run as its run.json keeps it: the request as outputs_dir.c described it, what earlier lives left in the journal, what this one did. */
+/*
+ * report_json: a run as its run.json keeps it: the request as outputs_dir.c described it, what earlier lives left in the journal, what
+ * this one did.
+ */
 #include <string.h>
 #include <sys/resource.h>
 

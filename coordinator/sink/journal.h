@@ -80,8 +80,8 @@ struct df_counter_names {
 void df_counter_names_init(struct df_counter_names *names);
 void df_counter_names_release(struct df_counter_names *names);
 
-/* Sorts by (source, first) and joins adjacent ranges; those that carry a reader's info up to DF_INFO_CELLS_MAX cells. *ret_overlap: a cell is there twice. Answers the new
- * count; ranges of no cells are left out. */
+/* Sorts by (source, first) and joins adjacent ranges; those that carry a reader's info up to DF_INFO_CELLS_MAX cells. *ret_overlap: a
+ * cell is there twice. Answers the new count; ranges of no cells are left out. */
 size_t df_commit_cells_merge(struct df_commit_cells *cells, size_t n, bool *ret_overlap);
 
 /* Payloads, appended to `out`. cells must be merged (df_commit_cells_merge). */
