@@ -359,6 +359,11 @@ static enum took take(struct df_route *r, struct df_piece *p, uint64_t *ret_agai
 		df_flight_free(f);
 		return WAIT;
 	}
+	if (err == DF_ERR_QUOTA && r->in_flight > 1) {
+		/* The day is full with what is out: that is sent and answered first, and may give some of it back. */
+		df_flight_free(f);
+		return WAIT;
+	}
 	df_piece_unqueue(p);
 	if (err != DF_OK)
 		return refused(f, err, fail.msg);
