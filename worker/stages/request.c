@@ -2,6 +2,8 @@
 /*
  * request: each record is the body of a request, sent as it is. So a file of request bodies that some other program was fed with runs here, with the same
  * limits, retries, cache and trace as every other call (provider "raw").
+ *
+ * Lines of batch files are taken too: {"custom_id","method","url","body"} (OpenAI) and {"custom_id","params"} (Anthropic); their body or params is what is sent.
  */
 #include "base/json.h"
 #include "base/limits.h"
@@ -134,17 +136,88 @@ struct item {
 	struct df_ask_turn turn;
 };
 
+/* ------------------------------------------------------------------ lines of batch files */
+
+static bool is_object(struct df_str raw)
+{
+	return raw.n && raw.p[0] == '{';
+}
+
+/* The body of such a line; empty: the record is a body itself. */
+static struct df_str wrapped_body(const struct df_row *row)
+{
+	struct df_str body = df_row_get(row, DF_STR("body")), params = df_row_get(row, DF_STR("params"));
+	struct df_str url = df_row_get(row, DF_STR("url"));
+	if (!df_row_get(row, DF_STR("custom_id")).n)
+		return (struct df_str){NULL, 0};
+	if (url.n && is_object(body))
+		return body;
+	return is_object(params) ? params : (struct df_str){NULL, 0};
+}
+
+static enum df_err text_of(struct df_str raw, struct df_arena *arena, struct df_str *ret)
+{
+	struct df_json *j = NULL;
+	*ret = (struct df_str){"", 0};
+	if (!raw.n)
+		return DF_OK;
+	enum df_err err = df_json_parse(raw, arena, &j, NULL);
+	if (err == DF_OK)
+		*ret = j->string;
+	return err == DF_ERR_NOMEM ? err : DF_OK;
+}
+
+/* "/v1/chat/completions" is what the stage's URL ends with. */
+static bool is_below(struct df_str url, struct df_str path)
+{
+	return path.n > 1 && path.p[0] == '/' && path.n <= url.n && memcmp(url.p + url.n - path.n, path.p, path.n) == 0;
+}
+
+/* *ret_why: NULL, or why the line cannot be sent. */
+static enum df_err check_wrapped(const struct request *r, const struct df_row *row, struct df_str body,
+				 struct df_arena *arena, const char **ret_why)
+{
+	struct df_str url = {"", 0}, method = {"", 0};
+	struct df_json *j = NULL;
+	const struct df_json *stream;
+	*ret_why = NULL;
+	DF_TRY(text_of(df_row_get(row, DF_STR("url")), arena, &url));
+	DF_TRY(text_of(df_row_get(row, DF_STR("method")), arena, &method));
+	if (df_json_parse(body, arena, &j, NULL) == DF_ERR_NOMEM)
+		return DF_ERR_NOMEM;
+	stream = df_json_get(j, "stream");
+	if (url.n && !is_below(r->options->url, url))
+		*ret_why = "its url is not what the stage's url= ends with; a file of several endpoints goes through "
+			   "one run for each, or through 'docflume batch FILE'";
+	else if (method.n && !df_str_is(method, "POST"))
+		*ret_why = "its method is not POST";
+	else if (stream && stream->type == DF_JSON_BOOL && stream->boolean)
+		*ret_why = "a request for a stream; its answer cannot become a field";
+	return DF_OK;
+}
+
 /* DF_ERR_NOMEM is the batch's. */
 static enum df_err add_item(const struct request *r, struct df_batch *b, struct df_row *row, struct item *to, size_t *n)
 {
-	struct df_str stream = df_row_get(row, DF_STR("stream"));
+	struct df_str stream = df_row_get(row, DF_STR("stream")), wrapped = wrapped_body(row);
+	const char *why = NULL;
+	enum df_err err = DF_OK;
+	if (wrapped.n) {
+		DF_TRY(check_wrapped(r, row, wrapped, b->arena, &why));
+		if (why) {
+			df_doc_reject(b, row->doc, r->api.call_name, DF_ERR_TYPE, "%s", why);
+			return DF_OK;
+		}
+		to->turn.text = wrapped;
+	}
 	if (row->doc->n_field == 0 || df_str_is(stream, "true")) {
 		df_doc_reject(b, row->doc, r->api.call_name, DF_ERR_TYPE, "%s",
 			      row->doc->n_field ? "a request for a stream; its answer cannot become a field"
 						: "it is text, not the JSON body of a request");
 		return DF_OK;
 	}
-	enum df_err err = body_of(r, row, b->arena, &to->turn.text);
+	if (!wrapped.n)
+		err = body_of(r, row, b->arena, &to->turn.text);
 	if (err == DF_ERR_LIMIT) {
 		df_doc_reject(b, row->doc, r->api.call_name, err, "the request would have more than %u bytes",
 			      DF_PROMPT_BYTES);
@@ -214,7 +287,9 @@ const struct df_stage_class df_stage_request = {
 		"into a field: "
 		"files of request bodies, one on each line, run as they are. As the first stage it takes records "
 		"without a "
-		"text.\n\n"
+		"text. Lines of batch files ({\"custom_id\",\"method\",\"url\",\"body\"}, or "
+		"{\"custom_id\",\"params\"}) are taken "
+		"too: their body is sent, and the line gets the answer; their url must be what url= ends with.\n\n"
 		"Limits, retries and the cache are those of every call. The key is that of OPENAI_API_KEY, or of the "
 		"variable that "
 		"key_env names; it is sent as the URL's API wants it (Anthropic, Azure, else as a bearer). Prices of "
