@@ -122,7 +122,7 @@ def main():
                         check_project(where, folder, m[2], allowed, used, complain)
                     elif not is_system(m[2]):
                         check_third_party(where, folder, name, m[2], allowed, homes, used, complain)
-        for pattern in sorted(set(w for words in per_file.values() for w in words if w.startswith("<")) - used):
+        for pattern in sorted(set(everyone).union(*per_file.values()) - used):
             complain(f"{folder}/.may_include: nobody uses {pattern}")
     for header, where in sorted(homes.items()):
         if len(where) > 1 and set(where) != TWO_HOMES.get(header):
