@@ -97,6 +97,24 @@ static void test_limit__places_are_an_interval_apart_and_only_so_far_ahead(void 
 	done(&b);
 }
 
+static void test_limit__who_waits_looks_again_soon_enough_for_a_machine_that_sleeps(void **state)
+{
+	(void)state;
+	struct bench b = {0};
+	open_with(&b, (struct df_limit_config){.rpm = 600});
+	assert_int_equal(df_limit_reserve(b.l, 0, &b.r, &b.fail), DF_OK);
+	assert_true(df_limit_valid(b.l, &b.r));
+	assert_true(df_limit_push(b.l, &b.r, NULL, 3600 * 1000));
+	assert_int_equal(df_limit_reserve(b.l, 0, &b.r, &b.fail), DF_ERR_AGAIN);
+	assert_true(b.r.at_boot_ns > b.w.now && b.r.at_boot_ns <= b.w.now + 5 * DF_SEC);
+	b.w.now += DF_SEC; /* asking in vain changes nothing */
+	assert_int_equal(df_limit_reserve(b.l, 0, &b.r, &b.fail), DF_ERR_AGAIN);
+	b.w.now += 2 * 3600 * DF_SEC; /* two hours of sleep */
+	assert_int_equal(df_limit_reserve(b.l, 0, &b.r, &b.fail), DF_OK);
+	assert_int_equal(b.r.at_boot_ns, b.w.now);
+	done(&b);
+}
+
 static void test_limit__burst_lets_so_many_go_at_once(void **state)
 {
 	(void)state;
@@ -636,6 +654,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_limit__places_are_an_interval_apart_and_only_so_far_ahead),
+		cmocka_unit_test(test_limit__who_waits_looks_again_soon_enough_for_a_machine_that_sleeps),
 		cmocka_unit_test(test_limit__burst_lets_so_many_go_at_once),
 		cmocka_unit_test(test_limit__without_a_limit_nothing_waits),
 		cmocka_unit_test(test_limit__the_later_of_the_two_clocks_holds_and_both_move),

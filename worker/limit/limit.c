@@ -28,6 +28,9 @@
 #define DAY_NS (86400 * DF_SEC)
 #define LOOK_NS DF_SEC
 #define PENDING_NS (100 * DF_MS)
+#define WAIT_NS                                                                                                        \
+	(5 *                                                                                                           \
+	 DF_SEC) /* timers stand still while the machine sleeps, boot time does not: nobody sleeps longer at a time */
 #define TOKENS_WAIT_NS DF_SEC /* settling gives tokens back, so who waits for them looks again */
 #define LATE_MIN_NS (25 * DF_MS)
 #define LATE_MAX_NS (150 * DF_MS)
@@ -266,7 +269,7 @@ static uint64_t ask_again(const struct df_limit *l, const struct df_cell *c, uin
 		when = min_of(when, max_of(c->newest_at, now) + PENDING_NS);
 	if (at > c->floor && at > c->tat_requests)
 		when = min_of(when, now + TOKENS_WAIT_NS);
-	return max_of(when, now + 1);
+	return max_of(min_of(when, now + WAIT_NS), now + 1);
 }
 
 /* ------------------------------------------------------------------ reservations */

@@ -68,7 +68,8 @@ struct df_reservation {
 	uint64_t tokens, day, epoch;
 };
 
-/* DF_OK. DF_ERR_AGAIN: the next place is further away than may be reserved; ret->at_boot_ns says when to ask again (always later than now). DF_ERR_LIMIT: it
+/* DF_OK. DF_ERR_AGAIN: the next place is further away than may be reserved; ret->at_boot_ns says when to ask again (always later than now,
+ * and 5 s at most: a machine that slept wakes to a place that has come). DF_ERR_LIMIT: it
  * can never fit (more tokens than a minute or a day has), with the reason; DF_ERR_QUOTA: a daily limit is used up: `daily limit hit for model "X"` with when it
  * begins anew. DF_ERR_CORRUPT, DF_ERR_CHANGED: the file was damaged, or removed, while it is in use: nothing may be sent. */
 enum df_err df_limit_reserve(struct df_limit *l, uint64_t tokens, struct df_reservation *ret,
