@@ -172,6 +172,8 @@ static void add_costs(const struct df_json *costs, struct df_buf *b)
 	(void)df_buf_addf(b, "costs    %s calls for %s", count(n_call, calls),
 			  df_human_usd(real(costs, "usd_spent"), z));
 	(void)df_buf_addz(b, df_human_unpriced(df_json_get_u64(costs, "unpriced_calls", 0), n_call, unpriced));
+	if (real(costs, "usd_maybe_paid") > 0)
+		(void)df_buf_addf(b, " (%s of it only maybe)", df_human_usd(real(costs, "usd_maybe_paid"), z));
 	(void)df_buf_addf(b, " and up to %s in flight", df_human_usd(real(costs, "usd_reserved"), z));
 	if (budget > 0)
 		(void)df_buf_addf(b, ", of %s", df_human_usd(budget, z));

@@ -99,6 +99,20 @@ static void tell_costs(const struct df_report *r)
 		capped ? df_human_usd(c->budget, budget) : "", capped ? ")" : "");
 }
 
+/* "of that, $0.0040 were perhaps never paid: 3 calls were sent, and no answer came" */
+static void tell_maybe(const struct df_costs *c)
+{
+	char n[32], usd[32], calls[64] = "";
+	double maybe = c->maybe + c->reserved; /* what is still reserved at the end is of calls that nobody waits for any more */
+	if (!c->known || maybe <= 0)
+		return;
+	if (c->maybe_calls)
+		(void)snprintf(calls, sizeof(calls), "%s call%s", df_human_count(c->maybe_calls, n),
+			       c->maybe_calls == 1 ? "" : "s");
+	df_info("of that, up to %s was perhaps never paid: %s sent without a whole answer (run.json: usd_maybe_paid)",
+		df_human_usd(maybe, usd), calls[0] ? calls : "calls of workers that died,");
+}
+
 static void closing_lines(const struct df_report *r)
 {
 	struct df_buf b;
@@ -135,6 +149,7 @@ static void closing_lines(const struct df_report *r)
 	df_info("%s", df_buf_z(&b));
 	df_buf_release(&b);
 	tell_costs(r);
+	tell_maybe(&r->costs);
 	if (r->control.source_errors)
 		df_warn("%llu of the inputs could not be read to the end",
 			(unsigned long long)r->control.source_errors);

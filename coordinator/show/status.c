@@ -77,6 +77,7 @@ static void add_costs(struct df_buf *b, const struct df_costs *c)
 	(void)df_buf_addf(b, ",\"costs\":{\"calls\":%llu,\"unpriced_calls\":%llu", (unsigned long long)c->calls,
 			  (unsigned long long)c->unpriced);
 	add_usd(b, "usd_spent", c->spent);
+	add_usd(b, "usd_maybe_paid", c->maybe);
 	add_usd(b, "usd_reserved", c->reserved);
 	add_usd(b, "usd_projected", c->projected);
 	add_usd(b, "usd_budget", c->budget > 0 ? c->budget : NAN);

@@ -3,8 +3,11 @@
 more than calls, each fault within its time-out and with its class.
 ctest: timeout 300"""
 import json
+import os
 import pathlib
 import shutil
+import signal
+import struct
 import sys
 import time
 import unittest
@@ -13,6 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "e2e"), str(ROOT / "api")]
 import api
 import flume
+import inject
+import power
 from rundir import RunCase
 
 
@@ -112,6 +117,150 @@ class Calls(CallCase):
     def tidy(self):
         shutil.rmtree(self.dir / "out", ignore_errors=True)
         shutil.rmtree(self.dir / "limits", ignore_errors=True)
+
+
+class Money(CallCase):
+    def begin(self, *args, **more):
+        return self.start("run", *args, env={**self.env, **more})
+
+    def costs(self):
+        return self.state()["costs"]
+
+    def ended(self, child, code=0):
+        _, err = child.communicate(timeout=60 * flume.SLOW)
+        self.assertEqual(child.returncode, code, err.decode())
+        return err.decode()
+
+    @staticmethod
+    def workers(child):
+        return [pid for pid, role in flume.children_of(child.pid).items() if role == "worker"]
+
+    @staticmethod
+    def paid(server):
+        """What the server would have on its invoice for gpt-4o-mini."""
+        stats = server.stats()
+        return (stats["tokens_in"] * 0.15 + stats["tokens_out"] * 0.60) / 1e6
+
+    def worst(self, n=1):
+        """Of one document of self.documents(): each byte that is sent a token, and all of max_tokens; in USD, more or less."""
+        self.documents(n)
+        server = self.server(faults="reset:1")
+        self.docflume("-o", "probe", "-j", 1, self.llm(server, "attempts=1 cache=false"), "in.jsonl", code=3)
+        server.stop()
+        return self.state("probe")["costs"]["usd"] / n
+
+    # ------------------------------------------------------------------ held by others
+
+    def test_money_that_another_worker_holds_is_waited_for(self):
+        worst = self.worst()
+        self.documents(6)
+        server = self.server(delay=700)
+        # enough for one at a time, and then for what they really cost
+        begun = time.monotonic()
+        self.docflume("-o", "out", "-j", 3, "--budget", f"{worst * 1.9:.9f}", "--cache", "no", self.llm(server), "in.jsonl", code=0)
+        self.assert_answers(6)
+        self.assertGreater(time.monotonic() - begun, 6 * 0.7)
+        self.assertEqual(server.stats()["max_in_flight"], 1)
+        self.assertLessEqual(self.costs()["usd"], worst * 1.9)
+        self.assertGreaterEqual(self.costs()["usd"] + 1e-9, self.paid(server))
+
+    def test_what_a_killed_worker_held_is_maybe_paid_and_the_others_go_on(self):
+        worst = self.worst()
+        self.documents(60)
+        server = self.server(delay=1500)
+        child = self.begin("-o", "out", "-j", "2", "--budget", "1", self.llm(server, "concurrency=40"), "in.jsonl")
+        self.assertTrue(flume.wait_until(lambda: server.stats()["requests"] >= 20))
+        for pid in self.workers(child):  # whichever has sent them
+            os.kill(pid, signal.SIGKILL)
+        err = self.ended(child)
+        self.assert_answers(60)
+        costs = self.costs()
+        self.assertGreater(costs["usd_maybe_paid"], 0.8 * worst)
+        self.assertLessEqual(costs["usd_reserved"], 0)
+        self.assertIn("perhaps never paid", err)
+        self.assertGreaterEqual(costs["usd"] + 1e-9, self.paid(server))
+
+    def test_a_budget_that_a_killed_worker_held_ends_the_run_soon_and_is_not_overshot(self):
+        worst = self.worst()
+        self.documents(4)
+        server = self.server(delay=2500)
+        begun = time.monotonic()
+        child = self.begin("-o", "out", "-j", "2", "--budget", f"{worst * 1.5:.9f}", "--cache", "no", self.llm(server), "in.jsonl")
+        self.assertTrue(flume.wait_until(lambda: server.stats()["requests"] >= 1))
+        for pid in self.workers(child):  # one of them has sent, the others wait for it
+            os.kill(pid, signal.SIGKILL)
+        err = self.ended(child, code=4)
+        self.assertLess(time.monotonic() - begun, 20 * flume.SLOW)
+        self.assertIn("only maybe", err)
+        self.assertEqual(server.stats()["requests"], 1)
+        self.assertLessEqual(self.costs()["usd"], worst * 1.5)
+
+    # ------------------------------------------------------------------ what is booked
+
+    def test_what_was_perhaps_paid_is_booked_by_what_became_of_the_request(self):
+        worst = self.worst()
+        # kind: (of the worst case, how much may at least and at most be "maybe")
+        for kind, least, most in (("500", 0, 0), ("503", 0, 0), ("400", 0, 0), ("close", 0.9, 1.1), ("stall", 0.9, 1.1), ("cut", 0.9, 1.1), ("badjson", 0.9, 1.1)):
+            with self.subTest(kind):
+                for name in ("out", "limits"):
+                    shutil.rmtree(self.dir / name, ignore_errors=True)
+                server = self.server(faults=f"{kind}:1")
+                self.documents(1)
+                result = self.docflume("-o", "out", "-j", 1, "--budget", "1", self.llm(server, "timeout=500ms attempts=1 cache=false"), "in.jsonl",
+                                       code=3)
+                costs = self.costs()
+                self.assertEqual(server.stats()["requests"], 1)
+                self.assertGreaterEqual(costs["usd_maybe_paid"], least * worst, kind)
+                self.assertLessEqual(costs["usd_maybe_paid"], most * worst, kind)
+                self.assertLessEqual(costs["usd_maybe_paid"], costs["usd"])
+                self.assertEqual("perhaps never paid" in result.err, most > 0, result.err)
+                server.stop()
+
+    # ------------------------------------------------------------------ power
+
+    @unittest.skipUnless((inject.LIBRARIES / "libdf_shim_io.so").exists(), "no shim in this build")
+    def test_a_power_cut_forgets_no_more_than_was_spent_in_the_last_second(self):
+        self.documents(300)
+        server = self.server(delay=100)
+        home = self.dir
+        trace = home / "trace"
+        with open(trace, "wb") as f:
+            f.truncate(64 << 20)
+        shim = inject.Shim(home, "io", trace=trace)
+        command = ["-o", home / "out", "-j", "2", "--budget", "1", "--cache", "no", self.llm(server, "concurrency=4"), "in.jsonl"]
+        child = self.begin(*command, **shim.env)
+        purse, spent, syncs, at = home / "out" / "purse", [], [], power.FIRST
+        self.assertTrue(flume.wait_until(purse.exists))
+        inode = purse.stat().st_ino
+        begun = time.monotonic()
+        with open(trace, "rb", buffering=0) as f:
+            while time.monotonic() < begun + 5.4:
+                used, = struct.unpack("<Q", os.pread(f.fileno(), 8, 0))
+                while at < power.FIRST + used:
+                    size, op, its_inode, *_ = power.RECORD.unpack(os.pread(f.fileno(), power.RECORD.size, at))
+                    if size == 0:
+                        break
+                    if op == power.SYNC_END and its_inode == inode:
+                        syncs.append((time.monotonic(), purse.read_bytes()))  # what lasts, give or take what a turn of this loop takes
+                    at += size
+                spent.append((time.monotonic(), self.paid(server)))
+                time.sleep(0.02)
+        flume.kill_whole(child)
+        cut, paid = time.monotonic(), self.paid(server)
+        self.assertGreater(paid, 0)
+        self.assertGreaterEqual(len(syncs), 4)
+        self.assertLessEqual(len(syncs), 9)
+        self.assertLess(cut - syncs[-1][0], 1.4 * flume.SLOW)
+        image = syncs[-1][1]
+        committed = struct.unpack_from("<q", image, 24)[0] / 1e9
+        before = max((usd for when, usd in spent if when <= syncs[-1][0] - 0.1), default=0)
+        self.assertGreaterEqual(committed + 1e-9, before)
+        lost = max(paid - committed, 0)
+        self.assertLess(lost, paid / (cut - begun) * 1.4 * flume.SLOW)
+        purse.write_bytes(image)
+        self.docflume(*command)
+        self.assert_answers(300)
+        self.assertGreaterEqual(self.costs()["usd"] + lost + 1e-9, self.paid(server))
 
 
 class Recorded(CallCase):
