@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * effects: how the control thread's state machine acts upon the world and looks at it: sockets, the sink, processes. The
- * coordinator's real ones are in run.c, model ones in the simulation.
+ * coordinator's real ones are in run_start.c, model ones in the simulation.
  */
 #ifndef DF_COORDINATOR_CONTROL_EFFECTS_H
 #define DF_COORDINATOR_CONTROL_EFFECTS_H
