@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "cli/batch_show.h"
 #include "cli/status_rows.h"
 #include "cli/status_text.h"
 
@@ -57,6 +58,8 @@ static int print_one(const char *path, const struct status_options *o, bool scre
 	struct df_view v;
 	struct df_fail fail = {.msg = ""};
 	struct df_buf text;
+	if (df_batch_show_is(path))
+		return df_batch_show_status(path, o->json, screen, ret_live);
 	enum df_err err = df_view_open(path, &v, &fail);
 	*ret_live = false;
 	if (err != DF_OK)

@@ -8,6 +8,7 @@
 #include "base/human.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "cli/batch_show.h"
 #include "cli/cores.h"
 #include "cli/verify_lines.h"
 #include "cli/verify_rows.h"
@@ -175,6 +176,8 @@ static int verify(const char *path, const struct verify_options *o)
 {
 	struct df_buf out;
 	struct df_fail fail = {.msg = ""};
+	if (df_batch_show_is(path))
+		return df_batch_show_verify(path, o->json, o->quick);
 	df_buf_init(&out, TEXT_BYTES);
 	int code = verify_one(path, o, &out);
 	if (out.n) {

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -26,9 +27,23 @@
 
 #define SCRATCH_BYTES ((size_t)1 << 30)
 #define SCRATCH_KEEP (1U << 20)
+#define LOCK_TRIES 10
+#define LOCK_PAUSE_NS 20000000L
 #define EMPTY_ROUNDS_MAX 3 /* rounds in a row that bring nothing */
 
 /* ------------------------------------------------------------------ the directory */
+
+/* `status` and `verify` hold it for a moment, shared. */
+static enum df_err take_lock(struct df_batch_run *b, struct df_fail *fail)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+	for (int i = 0; flock(b->lock_fd, LOCK_EX | LOCK_NB) != 0; i++) {
+		if (i == LOCK_TRIES)
+			return df_fail(fail, DF_ERR_USAGE, "another docflume is at work in '%s'", b->o->out);
+		(void)nanosleep(&pause, NULL);
+	}
+	return DF_OK;
+}
 
 static enum df_err open_dir(struct df_batch_run *b, struct df_fail *fail)
 {
@@ -44,9 +59,7 @@ static enum df_err open_dir(struct df_batch_run *b, struct df_fail *fail)
 	b->lock_fd = openat(b->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 	if (b->lock_fd < 0)
 		return df_fail_errno(fail, "make '%s/lock'", path);
-	if (flock(b->lock_fd, LOCK_EX | LOCK_NB) != 0)
-		return df_fail(fail, DF_ERR_USAGE, "another docflume is at work in '%s'", path);
-	return DF_OK;
+	return take_lock(b, fail);
 }
 
 static void hex16(char to[17], uint64_t v)

@@ -273,7 +273,7 @@ static enum df_err prove_answers(int dir_fd, struct df_batch_proof *p, struct re
 	char name[DF_BATCH_NAME_BYTES];
 	struct df_batch_sum sum;
 	df_batch_file_name(name, what, r->file->no, "jsonl");
-	if (!check_sum(dir_fd, p, name, UINT64_MAX, UINT64_MAX, hash, &sum))
+	if (!check_sum(dir_fd, p, name, UINT64_MAX, UINT64_MAX, hash, &sum) || p->quick)
 		return DF_OK;
 	r->name = name;
 	r->bad = r->strangers = r->twice = r->lines = 0;
@@ -293,7 +293,8 @@ static enum df_err prove_file(int dir_fd, struct df_batch_proof *p, const struct
 	df_batch_file_name(name, "requests", file->no, "jsonl");
 	if (!check_sum(dir_fd, p, name, file->bytes, file->lines, file->hash, &sum))
 		return DF_OK;
-	DF_TRY(each_line(dir_fd, name, take_request, &r, fail));
+	if (!p->quick)
+		DF_TRY(each_line(dir_fd, name, take_request, &r, fail));
 	tell_of_lines(p, &r, "request");
 	if (file->step != DF_BATCH_DONE)
 		return DF_OK;
@@ -339,7 +340,7 @@ enum df_err df_batch_prove(int dir_fd, const struct df_batch_state *state, struc
 	struct ids ids = {.n = 0};
 	struct df_arena arena;
 	enum df_err err = DF_OK;
-	*ret = (struct df_batch_proof){.faults = 0};
+	*ret = (struct df_batch_proof){.quick = ret->quick};
 	df_buf_init(&ret->wrong, WRONG_BYTES);
 	df_arena_init(&arena, SCRATCH_BYTES, READ_BYTES);
 	for (size_t i = 0; i < state->n_file && err == DF_OK; i++)

@@ -21,6 +21,7 @@ enum df_err df_batch_is_ours(int dir_fd, const struct df_batch_file *file, bool 
 			     struct df_fail *fail) DF_MUST_CHECK;
 
 struct df_batch_proof {
+	bool quick; /* said by the caller: sums alone, no look into lines */
 	uint64_t faults, files, bytes;
 	uint64_t requests; /* different ones that were sent */
 	uint64_t asked_again, answered, failed, unanswered;

@@ -127,10 +127,13 @@ static enum df_err look(struct df_batch_run *b, struct df_batch_file *f, const s
 			struct df_fail *fail)
 {
 	struct df_remote_view v;
+	char before[sizeof(f->status)];
+	memcpy(before, f->status, sizeof(before));
 	DF_TRY(df_remote_look(b->remote, at, f, &v, fail));
+	bool moved = f->done_lines != v.done + v.failed_lines || strcmp(before, f->status) != 0;
 	f->done_lines = v.done + v.failed_lines;
 	if (!v.ended)
-		return DF_OK;
+		return moved ? df_batch_state_save(b->dir_fd, &b->state, fail) : DF_OK;
 	if (v.failed && !f->output[0] && !f->error[0])
 		return failed_whole(b, f, &v, fail);
 	df_info("batch %u: %s, %" PRIu64 " answered, %" PRIu64 " failed of %" PRIu64, f->no, f->status, v.done,
@@ -170,7 +173,9 @@ static enum df_err fetch(struct df_batch_run *b, struct df_batch_file *f, const 
 	if (!ours)
 		return DF_OK;
 	DF_TRY(save(b, f, DF_BATCH_DONE, fail));
-	return df_batch_take_answers(b, f, fail);
+	DF_TRY(df_batch_take_answers(b, f, fail));
+	b->state.spent_usd = df_answers_stats(b->answers).usd;
+	return df_batch_state_save(b->dir_fd, &b->state, fail);
 }
 
 /* ------------------------------------------------------------------ the round */

@@ -15,6 +15,11 @@
 
 static const char *const step_name[DF_N_BATCH_STEP] = {"written", "uploaded", "creating", "created", "ended", "done"};
 
+const char *df_batch_step_name(enum df_batch_step step)
+{
+	return step_name[step];
+}
+
 void df_batch_state_init(struct df_batch_state *s)
 {
 	*s = (struct df_batch_state){.round = 0};
@@ -127,6 +132,7 @@ static void add_file(struct df_buf *b, const struct df_batch_file *f)
 	add_text(b, "input_file_id", f->input);
 	add_text(b, "batch_id", f->batch);
 	add_text(b, "status", f->status);
+	add_number(b, "done", f->done_lines);
 	add_text(b, "output_file_id", f->output);
 	add_text(b, "error_file_id", f->error);
 	add_hash(b, "hash", f->hash);
@@ -180,6 +186,7 @@ enum df_err df_batch_state_save(int dir_fd, const struct df_batch_state *s, stru
 	add_text(&b, "options", s->options);
 	add_text(&b, "inputs", s->inputs);
 	add_number(&b, "round", s->round);
+	add_usd(&b, "spent_usd", s->spent_usd);
 	if (s->finished) {
 		add_counts(&b, &s->counts);
 		add_outputs(&b, s);
@@ -230,6 +237,7 @@ static enum df_err read_file(struct df_batch_state *s, const struct df_json *j)
 	f->tries = (uint32_t)df_json_get_u64(j, "tries", 0);
 	f->lines = df_json_get_u64(j, "lines", 0);
 	f->bytes = df_json_get_u64(j, "bytes", 0);
+	f->done_lines = df_json_get_u64(j, "done", 0);
 	f->hash = read_hash(j, "hash");
 	f->answers_hash = read_hash(j, "answers_hash");
 	f->errors_hash = read_hash(j, "errors_hash");
@@ -299,6 +307,8 @@ static enum df_err read_root(struct df_batch_state *s, const struct df_json *roo
 	s->pipeline = df_str_dup(df_json_get_str(root, "pipeline"));
 	s->options = df_str_dup(df_json_get_str(root, "options"));
 	s->round = (uint32_t)df_json_get_u64(root, "round", 0);
+	const struct df_json *spent = df_json_get(root, "spent_usd");
+	s->spent_usd = spent && spent->type == DF_JSON_NUMBER ? spent->number : 0;
 	s->finished = df_str_is(df_json_get_str(root, "state"), "finished");
 	read_counts(s, df_json_get(root, "counts"));
 	if (!s->pipeline || !s->options)

@@ -41,11 +41,11 @@ struct df_batch_file {
 	char status[32]; /* as the provider calls it */
 	char mark
 		[DF_BATCH_ID_BYTES]; /* the newest batch there before one of it was created, or a stranger's behind that; may be empty */
-	bool unproved; /* `batch` was found, and nothing but its size and time says that it is this file's */
+	bool unproved;       /* `batch` was found, and nothing but its size and time says that it is this file's */
+	uint64_t done_lines; /* at the last look */
 	/* not kept */
 	uint32_t failures;   /* batches of it that failed as a whole */
 	uint64_t not_before; /* CLOCK_MONOTONIC: the next batch of it */
-	uint64_t done_lines;
 };
 
 struct df_batch_counts {
@@ -70,10 +70,13 @@ struct df_batch_state {
 	struct df_batch_file *file;
 	size_t n_file, cap_file;
 	bool finished;
+	double spent_usd;              /* for what was fetched */
 	struct df_batch_counts counts; /* when finished */
 	struct df_batch_output output[DF_BATCH_OUTPUTS_MAX];
 	size_t n_output;
 };
+
+const char *df_batch_step_name(enum df_batch_step step); /* "uploaded" */
 
 void df_batch_state_init(struct df_batch_state *s);
 void df_batch_state_release(struct df_batch_state *s);
