@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* schema_run: one check on its way: what the walk (schema_check.c), the values (schema_value.c) and the words (schema_words.c) share. */
+/* schema_run: one check on its way: what the walk (schema_walk.h), the values (schema_value.c) and the words (schema_words.c) share. */
 #ifndef DF_WORKER_CHECK_SCHEMA_RUN_H
 #define DF_WORKER_CHECK_SCHEMA_RUN_H
 
