@@ -22,7 +22,8 @@
 #define DF_LANE_CREDITS 2      /* leases a lane may hold */
 #define DF_LANE_REDO_CREDITS 2 /* and above them, of work that was lost with another lane */
 /* Of a pipeline that waits for the network: leases in work at once in one worker, each on a thread of its own; its credits; cells of one lease. */
-#define DF_NETWORK_LEASES 128
+#define DF_NETWORK_LEASES 512
+#define DF_NETWORK_LEASES_SURE 128 /* so many whatever they hold; further ones while calls that are out have less than DF_CALLS_BYTES of text */
 #define DF_LANE_CREDITS_NETWORK DF_NETWORK_LEASES
 #define DF_NETWORK_CELLS_MAX 4
 #define DF_SUSPECT_KILLS 2       /* by strangers over one and the same cell, before it runs alone */
@@ -168,6 +169,8 @@
 #define DF_CALLS_OF_WORKER 512 /* a pipeline that only asks models gets a worker for each so many in flight; user: -j */
 /* Calls that wait beside those in flight, before a worker begins no further lease; it looks again after LOOK_MS, doubled up to LOOK_MAX_MS. */
 #define DF_CALLS_WAITING 256
+#define DF_CALLS_WAITING_MANY 64     /* the same above DF_NETWORK_LEASES_SURE leases in work */
+#define DF_CALLS_BYTES (32ULL << 20) /* of text: 512 documents of 64 KB */
 #define DF_CALLS_LOOK_MS 5
 #define DF_CALLS_LOOK_MAX_MS 20
 #define DF_CALL_AHEAD_MS 50 /* reservations are made so far ahead of their time, so that a late timer loses no rate */

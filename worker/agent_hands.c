@@ -61,15 +61,19 @@ static void wait_until_calm(struct df_agent *a)
 {
 	uint64_t ms = DF_CALLS_LOOK_MS;
 	bool leaving = false;
-	if (df_network_crowded(a->network)) {
+	(void)pthread_mutex_lock(&a->mutex);
+	uint32_t n_lease = a->n_hand - a->n_free;
+	(void)pthread_mutex_unlock(&a->mutex);
+	if (df_network_crowded(a->network, n_lease)) {
 		(void)pthread_mutex_lock(&a->mutex);
 		a->n_held++;
 		(void)pthread_mutex_unlock(&a->mutex);
-		while (!leaving && df_network_crowded(a->network)) {
+		while (!leaving && df_network_crowded(a->network, n_lease)) {
 			(void)nanosleep(&(struct timespec){.tv_nsec = (long)(ms * DF_MS)}, NULL);
 			ms = 2 * ms > DF_CALLS_LOOK_MAX_MS ? DF_CALLS_LOOK_MAX_MS : 2 * ms;
 			(void)pthread_mutex_lock(&a->mutex);
 			leaving = a->leaving;
+			n_lease = a->n_hand - a->n_free;
 			(void)pthread_mutex_unlock(&a->mutex);
 		}
 		(void)pthread_mutex_lock(&a->mutex);

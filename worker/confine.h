@@ -67,6 +67,6 @@ int df_confine_landlock_abi(void);
 #define DF_CONFINE_DATA_SLACK ((uint64_t)32 << 20)
 #define DF_CONFINE_MODEL_SLACK ((uint64_t)160 << 20) /* and this with a model */
 #define DF_CONFINE_NETWORK_SLACK                                                                                       \
-	((uint64_t)128 << 20) /* and this for stacks of many threads, TLS, and a mapped cache */
+	((uint64_t)320 << 20) /* and this for stacks of many threads (257 MB), TLS, and a mapped cache */
 
 #endif

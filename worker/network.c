@@ -211,9 +211,12 @@ void df_network_stop(struct df_network *n, uint64_t grace_ns)
 	df_caller_stop(n->caller, grace_ns);
 }
 
-bool df_network_crowded(const struct df_network *n)
+bool df_network_crowded(const struct df_network *n, uint32_t n_lease)
 {
-	return df_caller_stats(n->caller).waiting > DF_CALLS_WAITING;
+	struct df_caller_stats s = df_caller_stats(n->caller);
+	if (n_lease <= DF_NETWORK_LEASES_SURE)
+		return s.waiting > DF_CALLS_WAITING;
+	return s.waiting > DF_CALLS_WAITING_MANY || s.bytes_out > DF_CALLS_BYTES;
 }
 
 /* ------------------------------------------------------------------ signs of life */

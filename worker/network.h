@@ -33,8 +33,8 @@ struct df_caller *df_network_caller(const struct df_network *n);
 /* Nothing new is sent; what is in flight may take grace_ns more. From any thread, also twice: the shorter grace holds. */
 void df_network_stop(struct df_network *n, uint64_t grace_ns);
 
-/* So many calls wait already that there is no use in handing in more. From any thread. */
-bool df_network_crowded(const struct df_network *n);
+/* So many calls wait already, or so much text, that there is no use in handing in more while so many leases are in work. From any thread. */
+bool df_network_crowded(const struct df_network *n, uint32_t n_lease);
 
 /* Tells the coordinator by the slot whether calls progress, or wait on purpose. From any thread. */
 void df_network_note(struct df_network *n, struct df_slot *slot);

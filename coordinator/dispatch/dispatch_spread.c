@@ -22,7 +22,8 @@ static uint64_t cells_left(const struct df_dispatch *d)
 
 uint64_t df_spread_cells(const struct df_dispatch *d)
 {
-	uint64_t n = cells_left(d) / (4 * n_lane(d) * d->config.credits);
+	uint64_t sure = d->config.credits < DF_NETWORK_LEASES_SURE ? d->config.credits : DF_NETWORK_LEASES_SURE;
+	uint64_t n = cells_left(d) / (4 * n_lane(d) * sure);
 	return n < 1 ? 1 : n > DF_NETWORK_CELLS_MAX ? DF_NETWORK_CELLS_MAX : n;
 }
 

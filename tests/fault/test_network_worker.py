@@ -106,6 +106,13 @@ class Network(RunCase):
         self.assertEqual(len(self.rows("out")), 100)
         self.assertGreaterEqual(server.stats()["max_in_flight"], 95)
 
+    def test_long_documents_are_as_many_in_flight_as_is_allowed_in_one_worker(self):
+        server = self.server(delay=1000 * flume.SLOW)
+        self.write("in.jsonl", b"".join(json.dumps({"id": f"d{i}", "text": f"{i} " + "long words " * 5900}).encode() + b"\n" for i in range(900)))
+        self.docflume(self.llm(server, "concurrency=450"), "-o", "out", "in.jsonl")
+        self.assert_all_once(900)
+        self.assertGreaterEqual(server.stats()["max_in_flight"], 430)
+
     def test_order_is_kept_though_answers_come_in_any(self):
         server = self.server(delay=30, seed=3, faults="500:0.2", fault_retry_ms=-1)
         self.write("in.jsonl", documents(600, 900))

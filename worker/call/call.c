@@ -102,6 +102,17 @@ void df_engine_enter(struct df_caller *c)
 	c->depth++;
 }
 
+/* Of what is asked: a measure of what the call's document holds while it waits. */
+static uint64_t bytes_of(const struct df_call *call)
+{
+	uint64_t n = 0;
+	for (size_t i = 0; i < call->ask.n_turn; i++)
+		n += call->ask.turn[i].text.n;
+	for (size_t i = 0; i < call->ask.n_input; i++)
+		n += call->ask.input[i].n;
+	return n;
+}
+
 static void settle_down(struct df_caller *c)
 {
 	do {
@@ -149,6 +160,7 @@ void df_engine_leave(struct df_caller *c)
 		call->own = NULL;
 		own_free(o);
 		atomic_fetch_sub_explicit(&c->out, 1, memory_order_relaxed);
+		atomic_fetch_sub_explicit(&c->bytes_out, bytes_of(call), memory_order_relaxed);
 		call->on_done(call);
 		o = next;
 	}
@@ -249,6 +261,7 @@ enum df_err df_caller_submit(struct df_caller *c, struct df_call *call)
 		err = df_http_post(c->http, take_in, c);
 	if (err == DF_OK) {
 		atomic_fetch_add_explicit(&c->out, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&c->bytes_out, bytes_of(call), memory_order_relaxed);
 		*c->in_tail = o;
 		c->in_tail = &o->next;
 	}
@@ -449,6 +462,7 @@ struct df_caller_stats df_caller_stats(const struct df_caller *c)
 		.tokens_out = atomic_load(&c->tokens_out),
 		.in_flight = in_flight,
 		.waiting = out > in_flight ? out - in_flight : 0,
+		.bytes_out = atomic_load(&c->bytes_out),
 		.usd = (double)atomic_load(&c->nano_usd) * 1e-9,
 	};
 }

@@ -142,6 +142,7 @@ bool df_caller_record_failed(const struct df_caller *c, struct df_fail *ret_fail
 struct df_caller_stats {
 	uint64_t calls, requests, retries, rate_answers, cache_hits, failed, tokens_in, tokens_out;
 	uint64_t in_flight, waiting;
+	uint64_t bytes_out; /* of text, in calls that are out */
 	double usd;
 };
 struct df_caller_stats df_caller_stats(const struct df_caller *c); /* from any thread */

@@ -199,7 +199,7 @@ struct df_caller {
 	_Atomic uint64_t grace_ns; /* of df_caller_stop; UINT64_MAX: not asked */
 	_Atomic size_t n_routes;
 	_Atomic uint64_t n_calls, n_requests, n_retries, n_rate, n_hits, n_failed, tokens_in, tokens_out, in_flight,
-		out, nano_usd;
+		out, bytes_out, nano_usd;
 };
 
 /* --- call.c --- */
