@@ -34,6 +34,11 @@ void df_arena_reset(struct df_arena *a);
 /* 64-byte aligned when n >= 64, else 16; NULL when memory or the maximum is out. n = 0 gives a valid pointer. */
 void *df_arena_alloc(struct df_arena *a, size_t n);
 void *df_arena_zalloc(struct df_arena *a, size_t n);
+/* After a NULL: was it the maximum, and not the machine's memory? wanted: the largest single piece asked for. */
+static inline bool df_arena_at_max(const struct df_arena *a, size_t wanted)
+{
+	return a->total + wanted + (2U << 20) >= a->max; /* blocks are 1 MB, and their heads */
+}
 /* count * size with overflow check. */
 void *df_arena_array(struct df_arena *a, size_t count, size_t size);
 /* A copy with a NUL behind it (not counted in n); p is NULL on failure. */

@@ -23,7 +23,8 @@
 #define DF_LANE_REDO_CREDITS 2 /* and above them, of work that was lost with another lane */
 /* Of a pipeline that waits for the network: leases in work at once in one worker, each on a thread of its own; its credits; cells of one lease. */
 #define DF_NETWORK_LEASES 512
-#define DF_NETWORK_LEASES_SURE 128 /* so many whatever they hold; further ones while calls that are out have less than DF_CALLS_BYTES of text */
+#define DF_NETWORK_LEASES_SURE                                                                                         \
+	128 /* so many whatever they hold; further ones while calls that are out have less than DF_CALLS_BYTES of text */
 #define DF_LANE_CREDITS_NETWORK DF_NETWORK_LEASES
 #define DF_NETWORK_CELLS_MAX 4
 #define DF_SUSPECT_KILLS 2       /* by strangers over one and the same cell, before it runs alone */
@@ -104,9 +105,10 @@
 /* --- providers --- */
 #define DF_REQUEST_BYTES_MAX (64U << 20) /* body of one request */
 #define DF_ANSWER_TEXT_MAX (16U << 20)   /* text of one streamed answer */
-#define DF_ANSWER_CHECK_BYTES (256U << 20) /* memory in which one answer is checked against its schema: two million values */
-#define DF_ANTHROPIC_TOKENS 4096         /* max_tokens of an ask that names none: the API wants one */
-#define DF_MODEL_ROWS_MAX 10000U         /* of a user's table of models */
+#define DF_ANSWER_CHECK_BYTES                                                                                          \
+	(256U << 20)             /* memory in which one answer is checked against its schema: two million values */
+#define DF_ANTHROPIC_TOKENS 4096 /* max_tokens of an ask that names none: the API wants one */
+#define DF_MODEL_ROWS_MAX 10000U /* of a user's table of models */
 #define DF_CASSETTE_BYTES_MAX (256U << 20)
 #define DF_CASSETTE_LINES_MAX 1000000U
 
@@ -176,9 +178,11 @@
 #define DF_CALL_AHEAD_MS 50 /* reservations are made so far ahead of their time, so that a late timer loses no rate */
 #define DF_CALL_SLOT_MS 10  /* between looks for a slot while other processes have them all */
 #define DF_CALL_PURSE_MS 50 /* between looks at a budget that others have reserved ... */
-#define DF_CALL_PURSE_PATIENCE_MS 30000  /* ... until nothing has moved in it for so long, and nobody who lives holds any of it */
-#define DF_CALL_PURSE_LOOKS 1024         /* calls in a queue that are looked at for one that the rest of a budget suffices for */
-#define DF_PURSE_SYNC_MS 1000            /* what is spent lasts through a power cut so much later */
+#define DF_CALL_PURSE_PATIENCE_MS                                                                                      \
+	30000 /* ... until nothing has moved in it for so long, and nobody who lives holds any of it */
+#define DF_CALL_PURSE_LOOKS                                                                                            \
+	1024                  /* calls in a queue that are looked at for one that the rest of a budget suffices for */
+#define DF_PURSE_SYNC_MS 1000 /* what is spent lasts through a power cut so much later */
 #define DF_CALL_SCRATCH_BYTES (1U << 30) /* parsing one answer */
 #define DF_CALL_SCRATCH_KEEP (4U << 20)
 #define DF_CALL_AWAY_MS 3600000 /* a pause that a server may ask for; with a longer one its model is over for the run */

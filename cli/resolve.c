@@ -22,9 +22,12 @@ static enum df_err read_text(const struct df_pipeline_stage *s, struct df_pipeli
 		o->value = path;
 		return DF_OK;
 	}
-	enum df_err err = df_io_read_file(&df_io_real, AT_FDCWD, path.p, DF_PIPELINE_BYTES_MAX, &text, &n, &why);
-	if (err != DF_OK)
-		return df_fail(fail, err, "stage '" DF_STR_FMT "', option '" DF_STR_FMT "': %s",
+	enum df_err err =
+		path.n ? df_io_read_file(&df_io_real, AT_FDCWD, path.p, DF_PIPELINE_BYTES_MAX, &text, &n, &why)
+		       : df_fail(&why, DF_ERR_USAGE, "'@' has no name of a file behind it");
+	if (err != DF_OK) /* whatever is the matter with it, the command names it */
+		return df_fail(fail, err == DF_ERR_NOMEM ? err : DF_ERR_USAGE,
+			       "stage '" DF_STR_FMT "', option '" DF_STR_FMT "': %s",
 			       DF_STR_ARG(df_pipeline_call_name(s)), DF_STR_ARG(o->key), why.msg);
 	n -= n > 0 && text[n - 1] == '\n';
 	n -= n > 0 && text[n - 1] == '\r';

@@ -78,7 +78,7 @@ class Llm(Models):
 
     def test_an_unknown_model_and_a_missing_file_are_told_before_the_run(self):
         self.assertIn("no-such-model", self.ask("llm model=no-such-model prompt=x", "d.jsonl", code=2).err)
-        self.assertIn("nowhere.txt", self.ask("llm model=fake/any prompt=@nowhere.txt", "d.jsonl", code=1).err)
+        self.assertIn("nowhere.txt", self.ask("llm model=fake/any prompt=@nowhere.txt", "d.jsonl", code=2).err)
 
     def test_calls_whose_price_nobody_knows_are_counted_and_said_to_be_so(self):
         result = self.ask("llm model=fake/echo prompt='{{text}}'", "d.jsonl", "-o", "free")
@@ -91,7 +91,7 @@ class Llm(Models):
         finally:
             server.shutdown()
             server.server_close()
-        self.assertIn("20 calls for $0.00 (at unknown prices)\n", result.err)
+        self.assertIn("20 calls for $0.00 (at unknown prices: openai/any 20; give price_in and price_out in models.yaml)\n", result.err)
         costs = json.loads((self.dir / "out" / "run.json").read_text())["costs"]
         self.assertEqual((costs["paid_calls"], costs["unpriced_calls"], costs["of_rows"]["calls"]), (0, 20, 20))
 

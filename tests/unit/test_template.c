@@ -286,7 +286,7 @@ static void test_resolve__files_and_presets_become_part_of_the_pipeline(void **s
 	assert_true(df_str_is(option("system"), "@at"));
 	assert_true(df_str_is(option("temperature"), "0.25"));
 	assert_null(option("preset").p);
-	assert_int_equal(resolve("llm model=fake/any prompt=@/nowhere/p.txt"), DF_ERR_NOT_FOUND);
+	assert_int_equal(resolve("llm model=fake/any prompt=@/nowhere/p.txt"), DF_ERR_USAGE);
 	assert_non_null(strstr(fail.msg, "/nowhere/p.txt"));
 	assert_int_equal(resolve("llm model=@x prompt=y"), DF_OK); /* no file is meant there */
 	(void)snprintf(text, sizeof(text), "rm -r %s", dir);

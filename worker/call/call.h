@@ -123,6 +123,8 @@ struct df_call {
 	enum df_err *input_err;
 	double usd; /* that this call cost, all attempts */
 	uint32_t attempts;
+	const char *
+		unpriced; /* the model that was asked at a price that nobody knows, as the user wrote it; the route's. NULL: none was */
 	bool cached; /* nothing was sent for it: from the cache, or from an identical call in flight */
 	void *own;   /* the engine's */
 };

@@ -39,7 +39,7 @@ static bool look_up_chat(struct df_own *o, struct df_cache_key key)
 	struct df_str value;
 	struct df_answer a = {.retry_after_ms = -1};
 	if (df_cache_get(o->caller->cache, key, arena, &value) != DF_OK || df_cache_unpack(value, arena, &a) != DF_OK ||
-	    a.n_vector)
+	    a.n_vector || a.finish == DF_FINISH_FILTER || a.finish == DF_FINISH_OTHER)
 		return false;
 	a.class = DF_CALL_OK;
 	a.retry_after_ms = -1;
@@ -194,7 +194,9 @@ static void put(struct df_own *o, struct df_cache_key key, struct df_buf *packed
 
 void df_own_keep_chat(struct df_own *o, const struct df_route *r)
 {
-	if (!kept(o))
+	enum df_finish finish = o->call->answer.finish;
+	if (!kept(o) || finish == DF_FINISH_FILTER ||
+	    finish == DF_FINISH_OTHER) /* no answer: the next run may get one */
 		return;
 	struct df_cache_key key = o->key;
 	if (r != o->call->route[0]) {

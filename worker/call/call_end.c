@@ -114,6 +114,7 @@ void df_flight_settle(struct df_flight *f, const struct df_outcome *o)
 	settle_limit(f, o);
 	if (f->unpriced && f->went_out && !o->never_sent) {
 		df_purse_unpriced(c->purse);
+		own->call->unpriced = f->route->label;
 	}
 	f->unpriced = false;
 	settle_breaker(f, o);
@@ -187,12 +188,13 @@ static void tell(const struct df_piece *p, const struct df_route *r, const struc
 	uint32_t n = p->own->call->attempts;
 	struct df_str words = df_str_from(a->message[0] ? a->message : "no answer that can be used");
 	words.n = df_str_utf8_prefix((struct df_str){words.p, words.n < 300 ? words.n : 300});
-	(void)snprintf(out, size, "model \"%.120s\": %.*s%s%.60s%s", r->label, (int)words.n, words.p,
-		       a->code[0] ? " (" : "", a->code, a->code[0] ? ")" : "");
+	(void)snprintf(out, size, "model \"%.120s\": %.*s", r->label, (int)words.n, words.p);
 	df_str_make_utf8(out);
 	size_t at = strlen(out);
 	if (n > 1 && at < size)
-		(void)snprintf(out + at, size - at, ", after %u requests", n);
+		at += (size_t)snprintf(out + at, size - at, ", after %u requests", n);
+	if (at < size)
+		df_answer_advise(a->class, o->status, r->provider, out + at, size - at);
 }
 
 static void back_off(struct df_piece *p, uint64_t wait_ns)

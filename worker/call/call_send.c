@@ -67,7 +67,9 @@ static bool on_data(void *self, const char *p, size_t n)
 	struct df_caller *c = f->route->caller;
 	bool more = true;
 	df_engine_enter(c);
-	if (f->route->provider->stream_form == DF_STREAM_LINES)
+	if (df_stream_take(&f->stream->stream, f->route->provider->stream_form, p, n, &f->stream->answer))
+		more = !f->stream->stream.failed;
+	else if (f->route->provider->stream_form == DF_STREAM_LINES)
 		more = on_lines(f, p, n);
 	else
 		more = df_sse_feed(&f->stream->sse, p, n, on_event, f) == DF_OK;
@@ -107,17 +109,30 @@ static void read_stream(struct df_flight *f, const struct df_http_response *r, c
 {
 	struct df_flight_stream *s = f->stream;
 	*ret_whole = s->stream.failed || s->stream.ended || r->err == DF_OK;
+	if (*ret_whole && !df_stream_typed(&s->stream, f->route->provider->stream_form, r, a))
+		return;
 	if (s->stream.failed)
 		*a = s->answer;
 	else if (*ret_whole)
 		df_stream_answer(ask, &s->stream, &f->route->caller->scratch, a);
 }
 
+/* A whole answer where a stream was asked for: it is shown in one piece. */
+static void show_plain(struct df_flight *f, const struct df_answer *a)
+{
+	struct df_own *o = f->piece->own;
+	if (a->class != DF_CALL_OK || !o->call->on_text || !a->text.n)
+		return;
+	o->text_passed = true;
+	o->call->on_text(o->call->text_self ? o->call->text_self : o->call->self, a->text);
+}
+
 /* A recording that fails costs the recording, not the run. */
 static void record(struct df_flight *f, const struct df_http_response *r, const struct df_ask *ask)
 {
 	struct df_caller *c = f->route->caller;
-	const struct df_tape *tape = f->stream && r->status >= 200 && r->status < 300 ? &f->stream->tape : NULL;
+	bool streamed = f->stream && !f->stream->stream.plain && r->status >= 200 && r->status < 300;
+	const struct df_tape *tape = streamed ? &f->stream->tape : NULL;
 	if (c->cassette && c->record_fail.code == DF_OK)
 		c->record_fail.code =
 			df_cassette_put(c->cassette, f->route->provider, ask, &f->route->to, r, tape, &c->record_fail);
@@ -136,10 +151,15 @@ static void answered(void *self, const struct df_http_response *r)
 	struct df_ask ask = df_piece_ask(f->piece, f->route);
 	struct df_limit_news news = {-1, -1, -1, -1, -1, -1, -1};
 	struct df_outcome outcome = {.answer = &a, .http_err = r->err, .status = r->status, .news = &news};
-	bool whole = false;
+	bool whole = false, plain = f->stream && f->stream->stream.plain && !f->stream->stream.failed;
+	struct df_http_response as_one = *r;
+	if (plain) {
+		as_one.body = df_buf_str(&f->stream->stream.whole);
+		r = &as_one;
+	}
 	df_arena_reset(&c->scratch);
 	record(f, r, &ask);
-	if (f->stream && r->status >= 200 && r->status < 300)
+	if (f->stream && !plain && r->status >= 200 && r->status < 300)
 		read_stream(f, r, &ask, &a, &whole);
 	if (whole)
 		outcome.http_err = DF_OK;
@@ -147,7 +167,9 @@ static void answered(void *self, const struct df_http_response *r)
 		f->route->provider->parse(&ask, r, &c->scratch, &a);
 	if (!whole && r->err != DF_OK && !a.message[0])
 		(void)snprintf(a.message, sizeof(a.message), "%s", r->message);
-	if (f->stream && !whole && a.class == DF_CALL_OK)
+	if (plain)
+		show_plain(f, &a);
+	else if (f->stream && !whole && a.class == DF_CALL_OK)
 		a.class = DF_CALL_BAD_ANSWER; /* a stream without its end is no answer, whatever its bytes say */
 	df_answer_mask(&a, &f->route->to);
 	if (f->route->provider->limits && r->status)

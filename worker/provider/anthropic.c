@@ -155,7 +155,7 @@ static void parse(const struct df_ask *ask, const struct df_http_response *respo
 	struct df_str reason = df_json_get_str(root, "stop_reason");
 	read_usage(df_json_get(root, "usage"), &ret->usage);
 	ret->model = df_json_get_str(root, "model");
-	ret->finish = finish_of(reason);
+	df_wire_finish(ret, finish_of(reason), reason);
 	if (!content || content->type != DF_JSON_ARRAY || !reason.n) {
 		df_wire_fail(ret, DF_CALL_BAD_ANSWER, "the answer has no '%s'", reason.n ? "content" : "stop_reason");
 		return;
@@ -196,7 +196,7 @@ static void event(const struct df_ask *ask, struct df_str type, struct df_str da
 		struct df_str reason = df_json_get_str(delta, "stop_reason");
 		read_usage(df_json_get(root, "usage"), &stream->usage);
 		if (reason.n) {
-			stream->finish = finish_of(reason);
+			df_wire_stream_finish(stream, finish_of(reason), reason);
 			stream->finished = true;
 		}
 	} else if (df_str_is(kind, "message_stop")) {

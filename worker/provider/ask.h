@@ -49,6 +49,8 @@ struct df_usage {
 	bool known;                  /* false: the answer told nothing, and these are estimates */
 };
 
+/* Why an answer ended: the model was done; at a limit of tokens; by a filter or a refusal; for any other reason, known or not. Only the first two are
+ * answers that may be kept. */
 enum df_finish { DF_FINISH_STOP, DF_FINISH_LENGTH, DF_FINISH_FILTER, DF_FINISH_OTHER };
 
 /* How a failed call is to be treated; by the official SDKs' order (x-should-retry, status, codes in the body). */
@@ -72,6 +74,8 @@ struct df_answer {
 	/* chat */
 	struct df_str text;
 	enum df_finish finish;
+	char finish_word
+		[48]; /* the provider's own word for it: "stop", "SAFETY"; one line; may be empty (an answer from the cache) */
 	/* embed: n x dim, row i belongs to input i (matched by index) */
 	float *vector;
 	size_t n_vector;

@@ -65,7 +65,10 @@ static enum df_finish finish_of(struct df_str word)
 {
 	if (df_str_is(word, "COMPLETE") || df_str_is(word, "STOP_SEQUENCE"))
 		return DF_FINISH_STOP;
-	return df_str_is(word, "MAX_TOKENS") ? DF_FINISH_LENGTH : DF_FINISH_OTHER;
+	if (df_str_is(word, "MAX_TOKENS") ||
+	    df_str_is(word, "ERROR_LIMIT")) /* the latter: version 1's, beyond the context */
+		return DF_FINISH_LENGTH;
+	return df_str_is(word, "ERROR_TOXIC") ? DF_FINISH_FILTER : DF_FINISH_OTHER;
 }
 
 /* What is billed; `tokens` beside it counts a preamble that is not. */
@@ -100,7 +103,7 @@ static void parse_chat(const struct df_ask *ask, const struct df_http_response *
 		return;
 	struct df_str reason = df_json_get_str(root, "finish_reason");
 	read_usage(df_json_get(root, "usage"), &ret->usage);
-	ret->finish = finish_of(reason);
+	df_wire_finish(ret, finish_of(reason), reason);
 	if (gave_up(reason, ret))
 		return;
 	ret->text = df_wire_content(df_json_get(df_json_get(root, "message"), "content"), arena, &err);
@@ -149,7 +152,7 @@ static void event(const struct df_ask *ask, struct df_str type, struct df_str da
 		struct df_str reason = df_json_get_str(delta, "finish_reason");
 		read_usage(df_json_get(delta, "usage"), &stream->usage);
 		stream->failed = gave_up(reason, ret);
-		stream->finish = finish_of(reason);
+		df_wire_stream_finish(stream, finish_of(reason), reason);
 		stream->finished = stream->ended = !stream->failed;
 	}
 }

@@ -135,8 +135,10 @@ static enum df_err build(const struct df_ask *ask, const struct df_endpoint *to,
 
 static enum df_finish finish_of(struct df_str word)
 {
-	static const char *const filter[] = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT",
-					     "SPII",   "LANGUAGE",   NULL};
+	static const char *const filter[] = {
+		"SAFETY",   "RECITATION",   "BLOCKLIST",   "PROHIBITED_CONTENT",       "SPII",
+		"LANGUAGE", "IMAGE_SAFETY", "MODEL_ARMOR", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
+		NULL};
 	if (df_str_is(word, "STOP"))
 		return DF_FINISH_STOP;
 	if (df_str_is(word, "MAX_TOKENS"))
@@ -186,7 +188,7 @@ static void parse_chat(const struct df_ask *ask, const struct df_http_response *
 		df_wire_fail(ret, DF_CALL_BAD_ANSWER, "the answer has no '%s'", first ? "finishReason" : "candidates");
 		return;
 	}
-	ret->finish = finish_of(reason);
+	df_wire_finish(ret, finish_of(reason), reason);
 	ret->text = df_wire_content(df_json_get(df_json_get(first, "content"), "parts"), arena, &err);
 	if (err != DF_OK)
 		df_wire_fail(ret, DF_CALL_RETRY, "no memory for an answer");
@@ -237,7 +239,7 @@ static void event(const struct df_ask *ask, struct df_str type, struct df_str da
 		return;
 	df_wire_append(stream, text, ret_new_text, ret);
 	if (reason.n) {
-		stream->finish = finish_of(reason);
+		df_wire_stream_finish(stream, finish_of(reason), reason);
 		stream->finished = stream->ended = true;
 	}
 }

@@ -133,7 +133,7 @@ static void parse_chat(const struct df_ask *ask, const struct df_http_response *
 	const struct df_json *content = df_json_get(df_json_get(root, "message"), "content");
 	read_usage(root, &ret->usage);
 	ret->model = df_json_get_str(root, "model");
-	ret->finish = finish_of(root);
+	df_wire_finish(ret, finish_of(root), df_json_get_str(root, "done_reason"));
 	if (!content || content->type != DF_JSON_STRING || !is_true(df_json_get(root, "done"))) {
 		df_wire_fail(ret, DF_CALL_BAD_ANSWER, "the answer is not whole: no %s",
 			     content ? "'done'" : "'message.content'");
@@ -172,7 +172,7 @@ static void event(const struct df_ask *ask, struct df_str type, struct df_str da
 	df_wire_model(stream, df_json_get_str(root, "model"));
 	df_wire_append(stream, df_json_get_str(df_json_get(root, "message"), "content"), ret_new_text, ret);
 	if (is_true(df_json_get(root, "done"))) {
-		stream->finish = finish_of(root);
+		df_wire_stream_finish(stream, finish_of(root), df_json_get_str(root, "done_reason"));
 		stream->finished = stream->ended = true;
 	}
 }

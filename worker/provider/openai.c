@@ -99,11 +99,25 @@ enum df_err df_openai_build(const struct df_openai_dialect *d, const struct df_a
 
 static enum df_finish finish_of(struct df_str word)
 {
-	if (df_str_is(word, "stop") || df_str_is(word, "end_turn") || df_str_is(word, "eos"))
+	/* OpenAI's own words first, then those of servers that speak like it (text-generation-inference, Mistral, xAI, Zhipu). */
+	static const char *const done[] = {"stop", "end_turn", "eos", "eos_token", "stop_sequence", NULL};
+	static const char *const length[] = {"length", "model_length", "max_tokens", NULL};
+	static const char *const filter[] = {"content_filter", "refusal", "safety", "sensitive", NULL};
+	if (df_wire_match(word, done))
 		return DF_FINISH_STOP;
-	if (df_str_is(word, "length") || df_str_is(word, "model_length") || df_str_is(word, "max_tokens"))
+	if (df_wire_match(word, length))
 		return DF_FINISH_LENGTH;
-	return df_str_is(word, "content_filter") ? DF_FINISH_FILTER : DF_FINISH_OTHER;
+	return df_wire_match(word, filter) ? DF_FINISH_FILTER : DF_FINISH_OTHER;
+}
+
+/* Failures of a server that come with 200: Mistral and OpenRouter, vLLM, DeepSeek. True: it was one. */
+static bool gave_up(struct df_str word, struct df_answer *ret)
+{
+	static const char *const failed[] = {"error", "abort", "insufficient_system_resource", NULL};
+	if (!df_wire_match(word, failed))
+		return false;
+	df_wire_fail(ret, DF_CALL_RETRY, "the answer broke off (finish_reason '%.*s')", (int)word.n, word.p);
+	return true;
 }
 
 static void read_usage(const struct df_json *u, struct df_usage *usage)
@@ -134,15 +148,20 @@ static void parse_chat(const struct df_ask *ask, const struct df_http_response *
 		return;
 	}
 	message = df_json_get(choices->child, "message");
-	ret->finish = finish_of(df_json_get_str(choices->child, "finish_reason"));
+	struct df_str reason = df_json_get_str(choices->child, "finish_reason");
+	df_wire_finish(ret, finish_of(reason), reason);
+	if (gave_up(reason, ret))
+		return;
 	ret->text = df_wire_content(df_json_get(message, "content"), arena, &err);
 	struct df_str refusal = df_json_get_str(message, "refusal");
 	if (!ret->text.p && refusal.n) {
 		ret->text = refusal;
-		ret->finish = DF_FINISH_FILTER;
+		df_wire_finish(ret, DF_FINISH_FILTER, DF_STR("refusal"));
 	}
 	if (err != DF_OK)
 		df_wire_fail(ret, DF_CALL_RETRY, "no memory for an answer");
+	else if (!reason.n && ret->finish == DF_FINISH_OTHER)
+		df_wire_fail(ret, DF_CALL_BAD_ANSWER, "the answer has no 'finish_reason', so it may not be whole");
 	else if (!ret->text.p && ret->finish == DF_FINISH_STOP)
 		df_wire_fail(ret, DF_CALL_BAD_ANSWER, "the answer has no text ('choices[0].message.content')");
 	else if (!ret->text.p)
@@ -211,13 +230,17 @@ void df_openai_event(const struct df_ask *ask, struct df_str type, struct df_str
 	}
 	read_usage(df_json_get(root, "usage"), &stream->usage);
 	df_wire_model(stream, df_json_get_str(root, "model"));
-	if (reason.n) {
-		stream->finished = true;
-		stream->finish = finish_of(reason);
+	if (reason.n && gave_up(reason, ret)) {
+		stream->failed = true;
+		return;
 	}
 	df_wire_append(stream, text.n ? text : df_json_get_str(delta, "refusal"), ret_new_text, ret);
-	if (df_json_get_str(delta, "refusal").n)
-		stream->finish = DF_FINISH_FILTER;
+	bool refused = df_json_get_str(delta, "refusal").n || df_str_is(df_str_from(stream->finish_word), "refusal");
+	if (refused)
+		df_wire_stream_finish(stream, DF_FINISH_FILTER, DF_STR("refusal"));
+	else if (reason.n)
+		df_wire_stream_finish(stream, finish_of(reason), reason);
+	stream->finished |= reason.n > 0;
 }
 
 /* ------------------------------------------------------------------ the provider */

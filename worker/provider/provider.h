@@ -35,6 +35,11 @@ struct df_stream {
 	struct df_buf text; /* all of it so far */
 	struct df_usage usage;
 	enum df_finish finish;
+	char finish_word[48];
+	struct df_buf whole; /* the body, where one JSON text came instead of events (df_stream_take) */
+	bool plain, begun;
+	char begin[64]; /* of the body, for messages */
+	size_t n_begin;
 	char model[64]; /* that answers, as it calls itself */
 	bool finished;  /* a finish reason came */
 	bool ended; /* the end event came: only then is the answer whole. More events may follow (usage): read on to the body's end */
@@ -87,8 +92,20 @@ void df_stream_answer(const struct df_ask *ask, const struct df_stream *stream, 
 		      struct df_answer *ret);
 void df_stream_release(struct df_stream *stream);
 
+/*
+ * Some servers pass over "stream": true and answer whole. df_stream_take sees every byte of a stream's body first. True: they are not events but a part of one
+ * JSON text, kept in stream->whole; when the body is at its end that is for `parse` (stream->plain). False: they are for the reader of events. More than
+ * DF_PLAIN_STREAM_MAX, or no memory: stream->failed, and ret says so.
+ */
+bool df_stream_take(struct df_stream *stream, enum df_stream_form form, const char *p, size_t n, struct df_answer *ret);
+/* At the end of a body of events: may they be of the type that the header names? False: ret is BAD_ANSWER, with the type and what the body begins with. */
+bool df_stream_typed(const struct df_stream *stream, enum df_stream_form form, const struct df_http_response *response,
+		     struct df_answer *ret);
+
 /* The key gone from message and code, whole or cut at their end, even when a server echoed it. To be called on every answer that is shown or kept. */
 void df_answer_mask(struct df_answer *answer, const struct df_endpoint *to);
+/* What to do about a failure that ends a model for the run, to be put behind its message; nothing where there is nothing to do. status 0: none came. */
+void df_answer_advise(enum df_call_class class, long status, const struct df_provider *p, char *to, size_t size);
 /* Can it be asked there without a key? (a server of one's own that speaks like OpenAI: a base URL that is not the default) */
 bool df_provider_needs_key(const struct df_provider *p, struct df_str base_url);
 

@@ -74,9 +74,11 @@ static void read_usage(const struct df_json *u, struct df_usage *usage)
 				   .known = true};
 }
 
-static enum df_finish finish_of(const struct df_json *response)
+/* *ret_word: of incomplete_details, or the status itself. */
+static enum df_finish finish_of(const struct df_json *response, struct df_str *ret_word)
 {
 	struct df_str reason = df_json_get_str(df_json_get(response, "incomplete_details"), "reason");
+	*ret_word = reason.n ? reason : df_json_get_str(response, "status");
 	if (df_str_is(df_json_get_str(response, "status"), "completed"))
 		return DF_FINISH_STOP;
 	if (df_str_is(reason, "max_output_tokens"))
@@ -120,10 +122,12 @@ static void parse(const struct df_ask *ask, const struct df_http_response *respo
 		return;
 	read_usage(df_json_get(root, "usage"), &ret->usage);
 	ret->model = df_json_get_str(root, "model");
-	ret->finish = finish_of(root);
+	struct df_str word;
+	enum df_finish finish = finish_of(root, &word);
+	df_wire_finish(ret, finish, word);
 	ret->text = output_text(root, arena, &refused, &n_part);
 	if (refused)
-		ret->finish = DF_FINISH_FILTER;
+		df_wire_finish(ret, DF_FINISH_FILTER, DF_STR("refusal"));
 	if (!ret->text.p)
 		df_wire_fail(ret, DF_CALL_RETRY, "no memory for an answer");
 	else if (n_part == 0 && ret->finish != DF_FINISH_LENGTH && ret->finish != DF_FINISH_FILTER)
@@ -149,12 +153,14 @@ static void event(const struct df_ask *ask, struct df_str type, struct df_str da
 	if (df_str_is(kind, "response.output_text.delta") || df_str_is(kind, "response.refusal.delta")) {
 		df_wire_append(stream, df_json_get_str(root, "delta"), ret_new_text, ret);
 		if (df_str_is(kind, "response.refusal.delta"))
-			stream->finish = DF_FINISH_FILTER;
+			df_wire_stream_finish(stream, DF_FINISH_FILTER, DF_STR("refusal"));
 	} else if (df_str_is(kind, "response.completed") || df_str_is(kind, "response.incomplete")) {
 		read_usage(df_json_get(response, "usage"), &stream->usage);
 		df_wire_model(stream, df_json_get_str(response, "model"));
+		struct df_str word;
+		enum df_finish finish = finish_of(response, &word);
 		if (stream->finish != DF_FINISH_FILTER)
-			stream->finish = finish_of(response);
+			df_wire_stream_finish(stream, finish, word);
 		stream->finished = stream->ended = true;
 	} else if (df_str_is(kind, "response.failed") || df_str_is(kind, "error")) {
 		read_usage(df_json_get(response, "usage"), &stream->usage);

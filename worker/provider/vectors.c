@@ -206,11 +206,11 @@ bool df_vectors_open(struct df_vectors *v, const struct df_ask *ask, const struc
 	struct df_json *root = NULL;
 	struct df_fail why = {.msg = ""};
 	*v = (struct df_vectors){.ask = ask, .arena = arena, .answer = answer};
-	if (!df_wire_status(response, arena, answer))
+	if (!df_wire_status(response, arena, answer) || !df_wire_json_type(response, answer))
 		return false;
 	enum df_err err = parse(v, response->body, &root, &why);
 	if (err != DF_OK) {
-		df_wire_not_json(response, &why, err, answer);
+		df_wire_not_json(response, arena, &why, err, answer);
 		return false;
 	}
 	const struct df_json *error = df_json_get(root, "error");

@@ -54,6 +54,8 @@ enum df_err df_wire_schema(const struct df_ask *ask, struct df_arena *arena, str
 void df_wire_clear(struct df_answer *a); /* as before any answer: class OK, nothing known */
 /* Sets class and message: one line, cut at a character's border, words that look like keys masked. */
 void df_wire_fail(struct df_answer *a, enum df_call_class class, const char *fmt, ...) DF_PRINTF(3, 4);
+/* A short word of a provider's: one line, cut, without what looks like a key. */
+void df_wire_word(char *to, size_t cap, struct df_str word);
 /* An error as any of the known APIs words it, in a body (or an event); status 0: it came inside a 200. */
 void df_wire_error(struct df_answer *a, long status, const struct df_json *root, struct df_str body);
 /* Clears `ret`, then true: 2xx, and *ret_root is its JSON, without an error in it. False: ret says what was wrong. */
@@ -61,8 +63,13 @@ bool df_wire_root(const struct df_http_response *response, struct df_arena *aren
 		  const struct df_json **ret_root);
 /* As df_wire_root once the status and the body's JSON (or what is wrong with it) are known: for vectors.h. */
 bool df_wire_status(const struct df_http_response *response, struct df_arena *arena, struct df_answer *ret);
-void df_wire_not_json(const struct df_http_response *response, const struct df_fail *why, enum df_err err,
-		      struct df_answer *ret);
+void df_wire_not_json(const struct df_http_response *response, const struct df_arena *arena, const struct df_fail *why,
+		      enum df_err err, struct df_answer *ret);
+/* Why the answer ended: `finish`, and the provider's word for it (one line, cut). */
+void df_wire_finish(struct df_answer *a, enum df_finish finish, struct df_str word);
+void df_wire_stream_finish(struct df_stream *stream, enum df_finish finish, struct df_str word);
+/* May a JSON answer be of the type that the header names (wire_type.c)? False: ret is BAD_ANSWER, with the type and what the body begins with. */
+bool df_wire_json_type(const struct df_http_response *response, struct df_answer *ret);
 /* Estimates from above where nothing was said: tokens_in, and for a text one token per byte, at most max_tokens. */
 void df_wire_usage(const struct df_ask *ask, struct df_str text, struct df_usage *usage);
 /* A text of `root`, or of the items of a list of {"text": ...}; thinking is passed over. p NULL: there is none. */

@@ -3,6 +3,7 @@
 #include "worker/stages/api.h"
 
 #include <math.h>
+#include <stdio.h>
 
 enum df_err df_api_check_url(const char *option, struct df_str url, struct df_fail *fail)
 {
@@ -93,7 +94,12 @@ enum df_err df_api_prepare(const struct df_api *api, struct df_call *call, struc
 
 static void count(const struct df_call *c, struct df_counters *to)
 {
+	char name[9 + 120];
 	df_counters_add(to, "calls", 1);
+	if (c->unpriced) {
+		(void)snprintf(name, sizeof(name), "unpriced:%s", c->unpriced);
+		df_counters_add(to, name, 1);
+	}
 	if (c->cached) {
 		df_counters_add(to, "cached", 1);
 		return;

@@ -8,16 +8,15 @@
  */
 #include "worker/stages/llm.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/pipeline.h"
 #include "worker/stages/rows.h"
+#include "worker/stages/show.h"
 #include "worker/stages/template.h"
 
 #define REPAIR_MAX 2
@@ -76,7 +75,9 @@ static const struct df_opt option_rows[] = {
 	 .offset = AT(truncated),
 	 .initial = "reject",
 	 .choices = "reject|keep",
-	 .help = "An answer that ended at max_tokens: reject its document (class limit), or keep what there is"},
+	 .help = "An answer that ended at max_tokens: reject its document (class limit), or keep what there is. One "
+		 "that a "
+		 "filter ended, or anything else, is never kept"},
 	{.name = "preset",
 	 .type = DF_OPT_STRING,
 	 .offset = AT(preset),
@@ -123,7 +124,7 @@ struct llm {
 	struct df_schema *schema;            /* NULL: none */
 	bool told_in_words;                  /* a route has no schema mode */
 	struct df_str output;
-	int stream_fd;
+	struct df_show show;
 };
 
 /* A row on its way. */
@@ -190,7 +191,8 @@ static enum df_err open_(struct df_stage *s, const struct df_stage_env *env, str
 	s->state = l;
 	l->options = o;
 	l->output = o->output;
-	l->stream_fd = env->stage_no + 1 == (env->pipeline ? env->pipeline->n_stage : 0) ? env->stream_fd : -1;
+	bool last = env->stage_no + 1 == (env->pipeline ? env->pipeline->n_stage : 0);
+	l->show = df_show_on(last ? env->stream_fd : -1);
 	DF_TRY(df_api_open(&l->api, &o->api, o->model, env, s->call_name, fail));
 	DF_TRY(df_template_compile(o->prompt, env->arena, &l->prompt, fail));
 	if (o->system.n)
@@ -264,21 +266,9 @@ static enum df_err first_turns(const struct llm *l, struct df_batch *b, struct i
 	return add_turn(it, DF_TURN_USER, prompt);
 }
 
-static void write_all(int fd, struct df_str s)
-{
-	while (s.n) {
-		ssize_t n = write(fd, s.p, s.n);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return; /* who read has gone: the answer itself is kept all the same */
-		s = (struct df_str){s.p + n, s.n - (size_t)n};
-	}
-}
-
 static void on_text(void *self, struct df_str text)
 {
-	write_all(((const struct llm *)self)->stream_fd, text);
+	df_show(&((const struct llm *)self)->show, text);
 }
 
 static void fill_ask(const struct llm *l, struct item *it, struct df_call *call)
@@ -302,7 +292,7 @@ static void fill_ask(const struct llm *l, struct item *it, struct df_call *call)
 	for (size_t i = 0; i < it->n_turn; i++)
 		bytes += it->turn[i].text.n + 16;
 	ask->tokens_in = df_api_tokens(bytes);
-	if (l->stream_fd >= 0 && !l->schema) { /* with a schema nothing is shown before it is checked */
+	if (l->show.fd >= 0 && !l->schema) { /* with a schema nothing is shown before it is checked */
 		ask->stream = true;
 		call->on_text = on_text;
 		call->text_self = (void *)(uintptr_t)l;
@@ -326,18 +316,20 @@ static bool is_whole(const struct llm *l, struct df_batch *b, struct item *it, c
 	}
 	if (a->finish == DF_FINISH_STOP)
 		return true;
-	if (a->finish == DF_FINISH_FILTER) {
-		reject(l, b, it, DF_ERR_UNSUPPORTED, "the provider's content filter ended the answer");
-		return false;
-	}
-	if (l->options->truncated == DF_LLM_KEEP && !l->schema) {
+	if (a->finish == DF_FINISH_LENGTH && l->options->truncated == DF_LLM_KEEP && !l->schema) {
 		df_counters_add(b->counters, "truncated", 1);
 		return true;
 	}
-	reject(l, b, it, DF_ERR_LIMIT,
-	       a->finish == DF_FINISH_LENGTH
-		       ? "the answer was cut off at max_tokens; allow more, or truncated=keep"
-		       : "the model ended its answer for a reason of its own, before it was done");
+	if (a->finish == DF_FINISH_LENGTH)
+		reject(l, b, it, DF_ERR_LIMIT,
+		       l->schema ? "the answer was cut off at max_tokens; allow more"
+				 : "the answer was cut off at max_tokens; allow more, or truncated=keep");
+	else
+		df_doc_reject(b, it->row->doc, l->api.call_name, DF_ERR_UNSUPPORTED,
+			      a->finish == DF_FINISH_FILTER
+				      ? "the provider's content filter ended the answer (finish reason '%s')"
+				      : "the answer ended neither by itself nor at its length (finish reason '%s')",
+			      a->finish_word);
 	return false;
 }
 
@@ -348,7 +340,7 @@ static enum df_err validate(const struct llm *l, struct df_batch *b, struct item
 	struct df_buf why;
 	struct df_str json = df_llm_bare_json(answer), complaint = {NULL, 0};
 	df_buf_init(&why, 16384);
-	enum df_err err = df_schema_check(l->schema, json, b->arena, &why);
+	enum df_err err = df_llm_check(l->schema, json, &why);
 	bool wrong = err == DF_ERR_TYPE || err == DF_ERR_PARSE;
 	if (err == DF_OK) {
 		err = df_llm_compact(json, b->arena, &it->answer);
@@ -373,7 +365,9 @@ static enum df_err validate(const struct llm *l, struct df_batch *b, struct item
 			      why.n ? why.p : "");
 		err = DF_OK;
 	} else if (err == DF_ERR_LIMIT) {
-		reject(l, b, it, err, "the answer cannot be checked against the schema within its bounds");
+		df_doc_reject(b, it->row->doc, l->api.call_name, err,
+			      "the answer cannot be checked against the schema: %.*s; ask for less at once",
+			      (int)(why.n < 300 ? why.n : 300), why.n ? why.p : "");
 		err = DF_OK;
 	}
 	df_buf_release(&why);
@@ -474,10 +468,10 @@ static enum df_err process(struct df_stage *s, struct df_batch *b, struct df_fai
 			continue;
 		if (df_row_add(b, all[i].row, l->output, all[i].answer) != DF_OK)
 			return df_fail(fail, DF_ERR_NOMEM, "no memory for the answers of %zu rows", n);
-		if (l->stream_fd >= 0) {
+		if (l->show.fd >= 0) {
 			if (l->schema)
-				write_all(l->stream_fd, all[i].answer);
-			write_all(l->stream_fd, DF_STR("\n"));
+				df_show(&l->show, all[i].answer);
+			df_show(&l->show, DF_STR("\n"));
 		}
 	}
 	return DF_OK;
@@ -496,7 +490,8 @@ const struct df_stage_class df_stage_llm = {
 		"wrong with it (repair), and then its document is rejected.\n\n"
 		"An answer that was cut off at max_tokens rejects its document (class limit), so does one that the "
 		"provider's "
-		"filter ended (class unsupported). The run's counters have calls, cached, tokens_in, tokens_out, "
+		"filter ended, or that ended for another reason than being done (class unsupported, with the reason's "
+		"name). The run's counters have calls, cached, tokens_in, tokens_out, "
 		"repaired and "
 		"usd_nano (billionths of a dollar).\n\n"
 		"  docflume run \"llm model=gpt-4o-mini preset=analyst prompt='Sum up in one sentence: {{text}}' "

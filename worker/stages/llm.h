@@ -27,6 +27,9 @@ extern const struct df_stage_class df_stage_llm;
 struct df_str df_llm_bare_json(struct df_str answer);
 /* `json` is valid: without blanks between its tokens, so that it fits on one line. DF_ERR_NOMEM. */
 enum df_err df_llm_compact(struct df_str json, struct df_arena *arena, struct df_str *ret_json) DF_MUST_CHECK;
+/* As df_schema_check, in memory of its own: at most DF_ANSWER_CHECK_BYTES, and all given back. More is DF_ERR_LIMIT, as are
+ * too many steps, and `why` says which. */
+enum df_err df_llm_check(const struct df_schema *schema, struct df_str json, struct df_buf *why) DF_MUST_CHECK;
 /* What goes back to the model with an answer that is not valid. DF_ERR_NOMEM. */
 enum df_err df_llm_complaint(struct df_str why, struct df_arena *arena, struct df_str *ret_text) DF_MUST_CHECK;
 

@@ -2,6 +2,8 @@
 /* llm_answer: from what a model wrote to the JSON that it meant, and words for when it is not what was asked for. */
 #include "worker/stages/llm.h"
 
+#include "base/limits.h"
+
 struct df_str df_llm_bare_json(struct df_str answer)
 {
 	struct df_str s = df_str_trim(answer);
@@ -12,6 +14,22 @@ struct df_str df_llm_bare_json(struct df_str answer)
 		return df_str_trim((struct df_str){s.p + 3, s.n - 6});
 	size_t from = (size_t)(line - s.p) + 1;
 	return from <= s.n - 3 ? df_str_trim((struct df_str){s.p + from, s.n - 3 - from}) : s;
+}
+
+enum df_err df_llm_check(const struct df_schema *schema, struct df_str json, struct df_buf *why)
+{
+	struct df_arena arena;
+	df_arena_init(&arena, DF_ANSWER_CHECK_BYTES, 0);
+	enum df_err err = df_schema_check(schema, json, &arena, why);
+	if (err == DF_ERR_LIMIT)
+		(void)df_buf_addz(why, "it takes more steps than are allowed");
+	if (err == DF_ERR_NOMEM && df_arena_at_max(&arena, json.n)) {
+		(void)df_buf_addf(why, "its %zu bytes of JSON take more than %u MB of memory", json.n,
+				  DF_ANSWER_CHECK_BYTES >> 20);
+		err = DF_ERR_LIMIT;
+	}
+	df_arena_release(&arena);
+	return err;
 }
 
 enum df_err df_llm_compact(struct df_str json, struct df_arena *arena, struct df_str *ret_json)
