@@ -4,16 +4,17 @@
  *
  * DESIGN. simdjson's stage 1 validates UTF-8 and control characters and lists the byte of every structural character
  * and of every scalar's start; strings are known to be closed. What is left is the grammar over that list: a
- * loop with one bit per open container (`walk`). No tape is built and no string is copied that need not be, raw
+ * loop with one bit per open container (`walk`); escapes are escape.c's. No tape is built and no string is copied that need not be, raw
  * spans come for free, and, unlike on-demand, nothing is left unchecked. Most of the time goes into unescaping.
  * An entry's extent ends where the next entry begins, less blanks: stage 1 lists everything that is not a blank, a
- * string's inside, or a scalar's later bytes.
+ * string's inside, or a scalar's later bytes. The file stays whole: `walk` is inlined into what asks it, entry by entry.
  */
 /* C headers, read by a C++ compiler: compound literals, and functions named like a struct. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpedantic"
 #pragma GCC diagnostic ignored "-Wshadow"
 extern "C" {
+#include "worker/read/escape.h"
 #include "worker/read/record.h"
 }
 #pragma GCC diagnostic pop
@@ -25,17 +26,11 @@ extern "C" {
 #include <cstring>
 #include <memory>
 #include <new>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 namespace
 {
 
 constexpr size_t KEEP_CAPACITY = 1 << 20; /* larger index tables are given back after use */
-constexpr size_t COPY_SLACK = 64;         /* copy_unescaped stores whole blocks */
-
-enum class escape_error { none, grammar, surrogate };
 
 inline bool is_blank(char c)
 {
@@ -45,183 +40,6 @@ inline bool is_blank(char c)
 inline bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';
-}
-
-int hex_digit(char c)
-{
-	if (is_digit(c))
-		return c - '0';
-	c = static_cast<char>(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Four hexadecimal digits at p, or -1. The caller knows that they are there: a string's end is not a digit. */
-int32_t hex4(const char *p)
-{
-	int32_t v = 0;
-	for (int i = 0; i < 4; i++) {
-		int d = hex_digit(p[i]);
-		if (d < 0)
-			return -1;
-		v = v * 16 + d;
-	}
-	return v;
-}
-
-size_t put_utf8(uint32_t c, char *d)
-{
-	if (c < 0x80) {
-		d[0] = static_cast<char>(c);
-		return 1;
-	}
-	if (c < 0x800) {
-		d[0] = static_cast<char>(0xc0 | (c >> 6));
-		d[1] = static_cast<char>(0x80 | (c & 0x3f));
-		return 2;
-	}
-	if (c < 0x10000) {
-		d[0] = static_cast<char>(0xe0 | (c >> 12));
-		d[1] = static_cast<char>(0x80 | ((c >> 6) & 0x3f));
-		d[2] = static_cast<char>(0x80 | (c & 0x3f));
-		return 3;
-	}
-	d[0] = static_cast<char>(0xf0 | (c >> 18));
-	d[1] = static_cast<char>(0x80 | ((c >> 12) & 0x3f));
-	d[2] = static_cast<char>(0x80 | ((c >> 6) & 0x3f));
-	d[3] = static_cast<char>(0x80 | (c & 0x3f));
-	return 4;
-}
-
-/* s stands behind "\u"; moves it over the digits, of two escapes for a pair. */
-escape_error read_unicode(const char *&s, uint32_t &c)
-{
-	int32_t high = hex4(s);
-	if (high < 0)
-		return escape_error::grammar;
-	s += 4;
-	c = static_cast<uint32_t>(high);
-	if ((c & 0xf800) != 0xd800)
-		return escape_error::none;
-	if (c >= 0xdc00 || s[0] != '\\' || s[1] != 'u')
-		return escape_error::surrogate;
-	int32_t low = hex4(s + 2);
-	if (low < 0)
-		return escape_error::grammar;
-	if ((low & 0xfc00) != 0xdc00)
-		return escape_error::surrogate;
-	s += 6;
-	c = 0x10000 + ((c - 0xd800) << 10) + (static_cast<uint32_t>(low) - 0xdc00);
-	return escape_error::none;
-}
-
-/* What stands for each letter behind a backslash; 0: none, or 'u'. */
-constexpr char simple_escape(int letter)
-{
-	return letter == 'n'                                      ? '\n'
-	       : letter == 't'                                    ? '\t'
-	       : letter == 'r'                                    ? '\r'
-	       : letter == 'b'                                    ? '\b'
-	       : letter == 'f'                                    ? '\f'
-	       : letter == '"' || letter == '\\' || letter == '/' ? static_cast<char>(letter)
-								  : '\0';
-}
-
-struct escape_table {
-	char of[256];
-	constexpr escape_table() : of()
-	{
-		for (int i = 0; i < 256; i++)
-			of[i] = simple_escape(i);
-	}
-};
-constexpr escape_table ESCAPE;
-
-/* One escape sequence at s (its backslash): moves s behind it, writes its bytes to d and moves d. */
-inline escape_error read_escape(const char *&s, char *&d)
-{
-	unsigned char letter = static_cast<unsigned char>(s[1]);
-	s += 2;
-	if (ESCAPE.of[letter]) {
-		*d++ = ESCAPE.of[letter];
-		return escape_error::none;
-	}
-	if (letter != 'u')
-		return escape_error::grammar;
-	uint32_t c = 0;
-	escape_error err = read_unicode(s, c);
-	if (err == escape_error::none)
-		d += put_utf8(c, d);
-	return err;
-}
-
-/* Bit i: s[i] is a backslash, of 64 bytes. */
-inline uint64_t backslashes(const char *s)
-{
-	uint64_t mask = 0;
-#ifdef __SSE2__
-	const __m128i backslash = _mm_set1_epi8('\\');
-	for (int i = 0; i < 4; i++) {
-		__m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i *>(s + 16 * i));
-		unsigned part = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(x, backslash)));
-		mask |= static_cast<uint64_t>(part) << (16 * i);
-	}
-#else
-	for (int i = 0; i < 64; i++)
-		mask |= static_cast<uint64_t>(s[i] == '\\') << i;
-#endif
-	return mask;
-}
-
-/*
- * Unescape [s, end) to d, 64 bytes at a time: the runs between escapes are copied as whole blocks of 64 bytes
- * whatever their length, because a wrong guess of a branch costs more than the store. So s has 64 readable bytes
- * behind end (the record's padding) and d has COPY_SLACK writable bytes more than end - s. On an error s is moved to
- * the faulty place.
- */
-escape_error copy_unescaped(const char *&s, const char *end, char *&d)
-{
-	while (s < end) {
-		const char *block = s;
-		uint64_t mask = backslashes(block);
-		size_t n_block = 64;
-		if (end - block < 64) {
-			n_block = static_cast<size_t>(end - block);
-			mask &= (UINT64_C(1) << n_block) - 1;
-		}
-		while (mask) {
-			const char *escape = block + __builtin_ctzll(mask);
-			memcpy(d, s, 64);
-			d += escape - s;
-			s = escape;
-			escape_error err = read_escape(s, d);
-			if (err != escape_error::none) {
-				s = escape;
-				return err;
-			}
-			size_t done = static_cast<size_t>(s - block);
-			mask = done < 64 ? mask & (~UINT64_C(0) << done) : 0;
-		}
-		if (s < block + n_block) {
-			memcpy(d, s, 64);
-			d += block + n_block - s;
-			s = block + n_block;
-		}
-	}
-	return escape_error::none;
-}
-
-/* Escapes of [s, end) checked, nothing written. *at: the faulty place. */
-escape_error check_escapes(const char *s, const char *end, const char *&at)
-{
-	char scrap[4];
-	while ((s = static_cast<const char *>(memchr(s, '\\', static_cast<size_t>(end - s)))) != nullptr) {
-		char *d = scrap;
-		at = s;
-		escape_error err = read_escape(s, d);
-		if (err != escape_error::none)
-			return err;
-	}
-	return escape_error::none;
 }
 
 /* RFC 8259 number, the whole of [p, end). */
@@ -259,28 +77,6 @@ bool is_literal(const char *p, const char *end)
 	size_t n = static_cast<size_t>(end - p);
 	return (n == 4 && (memcmp(p, "true", 4) == 0 || memcmp(p, "null", 4) == 0)) ||
 	       (n == 5 && memcmp(p, "false", 5) == 0);
-}
-
-/* The first byte that is not part of valid UTF-8, or n. Slow: for messages. */
-size_t utf8_fault(const char *text, size_t n)
-{
-	const unsigned char *p = reinterpret_cast<const unsigned char *>(text);
-	size_t i = 0;
-	while (i < n) {
-		size_t more = p[i] < 0x80 ? 0 : p[i] >= 0xc2 && p[i] < 0xe0 ? 1 : (p[i] & 0xf0) == 0xe0 ? 2 : 3;
-		if (p[i] >= 0x80 && (p[i] < 0xc2 || p[i] > 0xf4))
-			return i;
-		if (more >= n - i)
-			return i;
-		for (size_t k = 1; k <= more; k++)
-			if ((p[i + k] & 0xc0) != 0x80)
-				return i;
-		if ((p[i] == 0xe0 && p[i + 1] < 0xa0) || (p[i] == 0xed && p[i + 1] > 0x9f) ||
-		    (p[i] == 0xf0 && p[i + 1] < 0x90) || (p[i] == 0xf4 && p[i + 1] > 0x8f))
-			return i;
-		i += more + 1;
-	}
-	return n;
 }
 
 const char *type_name(char first)
@@ -334,10 +130,10 @@ struct walk {
 		return end;
 	}
 
-	enum df_err refuse_escape(escape_error err, const char *where) const
+	enum df_err refuse_escape(enum df_escape err, const char *where) const
 	{
 		size_t place_bytes = static_cast<size_t>(where - text);
-		if (err == escape_error::surrogate)
+		if (err == DF_ESCAPE_SURROGATE)
 			return df_fail(fail, DF_ERR_UTF8, "a lone surrogate escape at byte %zu", place_bytes);
 		return refuse(place_bytes, "no such escape in a string");
 	}
@@ -360,8 +156,8 @@ struct walk {
 		DF_TRY(string(i, &inside, &escaped));
 		if (!escaped)
 			return DF_OK;
-		escape_error err = check_escapes(inside.p, inside.p + inside.n, where);
-		return err == escape_error::none ? DF_OK : refuse_escape(err, where);
+		enum df_escape err = df_escape_check(inside, &where);
+		return err == DF_ESCAPE_OK ? DF_OK : refuse_escape(err, where);
 	}
 
 	enum df_err check_scalar(size_t i) const
@@ -484,7 +280,7 @@ enum df_err find_structure(struct df_record_parser *parser, struct df_str raw, s
 		parser->impl->stage1(reinterpret_cast<const uint8_t *>(raw.p), raw.n, simdjson::stage1_mode::regular);
 	if (code == simdjson::SUCCESS)
 		return DF_OK;
-	size_t fault = utf8_fault(raw.p, raw.n);
+	size_t fault = df_str_utf8_prefix(raw);
 	if (fault < raw.n)
 		return df_fail(fail, DF_ERR_UTF8, "invalid UTF-8 at byte %zu", fault);
 	if (code == simdjson::UNCLOSED_STRING)
@@ -499,15 +295,15 @@ enum df_err find_structure(struct df_record_parser *parser, struct df_str raw, s
 /* The escapes of the text, an id and of keys are checked here, while they are copied. */
 enum df_err unescape(const walk &w, struct df_str inside, struct df_arena *arena, struct df_str *ret_text)
 {
-	char *copy = static_cast<char *>(df_arena_alloc(arena, inside.n + COPY_SLACK));
+	char *copy = static_cast<char *>(df_arena_alloc(arena, inside.n + DF_ESCAPE_SLACK));
 	if (!copy)
 		return df_fail(w.fail, DF_ERR_NOMEM, "out of memory for a text of %zu bytes", inside.n);
-	const char *s = inside.p;
-	char *d = copy;
-	escape_error err = copy_unescaped(s, inside.p + inside.n, d);
-	if (err != escape_error::none)
-		return w.refuse_escape(err, s);
-	*ret_text = {copy, static_cast<size_t>(d - copy)};
+	const char *fault = nullptr;
+	size_t n = 0;
+	enum df_escape err = df_escape_copy(inside, copy, &n, &fault);
+	if (err != DF_ESCAPE_OK)
+		return w.refuse_escape(err, fault);
+	*ret_text = {copy, n};
 	return DF_OK;
 }
 
@@ -709,7 +505,7 @@ extern "C" bool df_record_utf8(struct df_str s)
 extern "C" enum df_err df_record_from_text(struct df_str bytes, struct df_doc *doc, struct df_fail *fail)
 {
 	if (!df_record_utf8(bytes))
-		return df_fail(fail, DF_ERR_UTF8, "invalid UTF-8 at byte %zu", utf8_fault(bytes.p, bytes.n));
+		return df_fail(fail, DF_ERR_UTF8, "invalid UTF-8 at byte %zu", df_str_utf8_prefix(bytes));
 	doc->raw = bytes;
 	doc->text = bytes;
 	doc->field = nullptr;
