@@ -344,6 +344,39 @@ static void test_limit__a_limit_that_nobody_told_is_found(void **state)
 	}
 }
 
+/* nginx's limit_req, 5 a second and burst 2, which says nothing or always a second: that second is kept each time, though the bucket is full after three fifths
+ * of it. However many were out when it began, and so however wrong the first guess was. */
+static void test_limit__a_leaky_bucket_that_nobody_told_is_found_from_any_first_guess(void **state)
+{
+	(void)state;
+	const uint32_t in_flight[] = {20, 50, 100, 200};
+	const enum server_says says[] = {SAYS_NOTHING, SAYS_SECONDS};
+	for (size_t i = 0; i < 8; i++) {
+		struct outcome sum = {0};
+		for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+			struct world w = {.seed = seed,
+					  .n_process = 2,
+					  .jitter_ns = DF_MS,
+					  .latency_ns = 50 * DF_MS,
+					  .in_flight = in_flight[i % 4]};
+			struct outcome o = run(
+				&w,
+				(struct server){
+					.kind = SERVER_BUCKET, .per_minute = 300, .capacity = 3, .says = says[i / 4]},
+				MINUTE);
+			sum.used += o.used / SEEDS;
+			sum.refused += o.refused;
+			sum.early += o.early;
+		}
+		print_message("says %d, %u in flight: %.1f %% of the first minute used, %.0f refused\n", says[i / 4],
+			      in_flight[i % 4], 100 * sum.used, (double)sum.refused / SEEDS);
+		assert_true(sum.used >= 0.85);
+		assert_true(sum.refused <=
+			    SEEDS * (2 * in_flight[i % 4] + 50)); /* those that were out, and the search */
+		assert_int_equal(sum.early, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -360,6 +393,7 @@ int main(void)
 		cmocka_unit_test(test_limit__chance_on_top_of_the_limit_that_was_told_costs_little),
 		cmocka_unit_test(test_limit__a_lower_limit_is_found_beneath_chance),
 		cmocka_unit_test(test_limit__a_limit_that_nobody_told_is_found),
+		cmocka_unit_test(test_limit__a_leaky_bucket_that_nobody_told_is_found_from_any_first_guess),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -168,6 +168,9 @@ static void halve(struct df_cell *c, const struct df_refusal *r, uint64_t rate, 
 	bool edge = is_edge(c, rate);
 	if (edge)
 		low = 0;
+	/* Far less has dripped in: it was only guessed, and the limit may lie below it. A search that kept it would come down to it in ever smaller steps. */
+	if (at_least && at_least < low / 2)
+		low = 0;
 	low = at_least > low ? at_least : low;
 	if (c->noisy_at &&
 	    r->active_ns > LONG_ENOUGH) { /* it was refused for a while by now: a minute's count is good */
