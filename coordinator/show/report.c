@@ -86,24 +86,45 @@ static void add_costs(struct df_buf *b, const struct df_report *r)
 	}
 }
 
+/* " (3 calls at unknown prices: openai/mine 3; give ... in models.yaml)", or nothing. */
+static void add_unpriced(struct df_buf *b, const struct df_report *r)
+{
+	char words[80];
+	struct df_buf models;
+	struct df_str said = df_str_from(df_human_unpriced(r->costs.unpriced, r->costs.calls, words));
+	df_buf_init(&models, 4096);
+	add_details(&models, r->totals, "unpriced:"); /* " (openai/mine 3)" */
+	if (said.n && models.n > 3)
+		(void)df_buf_addf(b, "%.*s: %.*s; give price_in and price_out in models.yaml)", (int)said.n - 1, said.p,
+				  (int)models.n - 3, models.p + 2);
+	else
+		(void)df_buf_add_str(b, said);
+	df_buf_release(&models);
+}
+
 /* "120 calls for $0.0312 (budget $5.00)" */
 static void tell_costs(const struct df_report *r)
 {
-	char n[32], spent[32], budget[32], unpriced[80];
+	char n[32], spent[32], budget[32];
 	const struct df_costs *c = &r->costs;
+	struct df_buf unpriced;
 	if (!c->known)
 		return;
 	bool capped = c->budget > 0;
+	df_buf_init(&unpriced, 8192);
+	add_unpriced(&unpriced, r);
 	df_info("%s calls for %s%s%s%s%s", df_human_count(c->calls, n), df_human_usd(c->spent + c->reserved, spent),
-		df_human_unpriced(c->unpriced, c->calls, unpriced), capped ? " (budget " : "",
-		capped ? df_human_usd(c->budget, budget) : "", capped ? ")" : "");
+		df_buf_z(&unpriced), capped ? " (budget " : "", capped ? df_human_usd(c->budget, budget) : "",
+		capped ? ")" : "");
+	df_buf_release(&unpriced);
 }
 
 /* "of that, $0.0040 were perhaps never paid: 3 calls were sent, and no answer came" */
 static void tell_maybe(const struct df_costs *c)
 {
 	char n[32], usd[32], calls[64] = "";
-	double maybe = c->maybe + c->reserved; /* what is still reserved at the end is of calls that nobody waits for any more */
+	double maybe = c->maybe +
+		       c->reserved; /* what is still reserved at the end is of calls that nobody waits for any more */
 	if (!c->known || maybe <= 0)
 		return;
 	if (c->maybe_calls)
