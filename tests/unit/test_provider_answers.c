@@ -140,6 +140,72 @@ static void test_answers__of_the_others(void **state)
 	assert_text("Hi", DF_FINISH_STOP, 5, 0, 2);
 }
 
+struct end_case {
+	const char *provider, *format, *word;
+	enum df_call_class class;
+	enum df_finish finish;
+};
+
+#define OPENAI_END "{\"choices\":[{\"message\":{\"content\":\"a\"},\"finish_reason\":\"%s\"}]}"
+#define ANTHROPIC_END "{\"content\":[{\"type\":\"text\",\"text\":\"a\"}],\"stop_reason\":\"%s\"}"
+#define GEMINI_END "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\"}]},\"finishReason\":\"%s\"}]}"
+#define COHERE_END "{\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"a\"}]},\"finish_reason\":\"%s\"}"
+#define OLLAMA_END "{\"message\":{\"content\":\"a\"},\"done\":true,\"done_reason\":\"%s\"}"
+#define RESPONSES_END                                                                                                  \
+	"{\"status\":\"incomplete\",\"incomplete_details\":{\"reason\":\"%s\"},\"output\":[{\"type\":\"message\","     \
+	"\"content\":[{\"type\":\"output_text\",\"text\":\"a\"}]}]}"
+
+static const struct end_case ends[] = {
+	{"openai", OPENAI_END, "stop", DF_CALL_OK, DF_FINISH_STOP},
+	{"openai", OPENAI_END, "length", DF_CALL_OK, DF_FINISH_LENGTH},
+	{"openai", OPENAI_END, "content_filter", DF_CALL_OK, DF_FINISH_FILTER},
+	{"openai", OPENAI_END, "tool_calls", DF_CALL_OK, DF_FINISH_OTHER},
+	{"openai", OPENAI_END, "never_heard_of", DF_CALL_OK, DF_FINISH_OTHER},
+	{"vllm", OPENAI_END, "eos_token", DF_CALL_OK, DF_FINISH_STOP},
+	{"vllm", OPENAI_END, "abort", DF_CALL_RETRY, DF_FINISH_OTHER},
+	{"mistral", OPENAI_END, "model_length", DF_CALL_OK, DF_FINISH_LENGTH},
+	{"mistral", OPENAI_END, "error", DF_CALL_RETRY, DF_FINISH_OTHER},
+	{"openai", OPENAI_END, "", DF_CALL_BAD_ANSWER, DF_FINISH_OTHER},
+	{"responses", RESPONSES_END, "max_output_tokens", DF_CALL_OK, DF_FINISH_LENGTH},
+	{"responses", RESPONSES_END, "content_filter", DF_CALL_OK, DF_FINISH_FILTER},
+	{"responses", RESPONSES_END, "other", DF_CALL_OK, DF_FINISH_OTHER},
+	{"anthropic", ANTHROPIC_END, "end_turn", DF_CALL_OK, DF_FINISH_STOP},
+	{"anthropic", ANTHROPIC_END, "max_tokens", DF_CALL_OK, DF_FINISH_LENGTH},
+	{"anthropic", ANTHROPIC_END, "model_context_window_exceeded", DF_CALL_OK, DF_FINISH_LENGTH},
+	{"anthropic", ANTHROPIC_END, "refusal", DF_CALL_OK, DF_FINISH_FILTER},
+	{"anthropic", ANTHROPIC_END, "pause_turn", DF_CALL_OK, DF_FINISH_OTHER},
+	{"gemini", GEMINI_END, "STOP", DF_CALL_OK, DF_FINISH_STOP},
+	{"gemini", GEMINI_END, "MAX_TOKENS", DF_CALL_OK, DF_FINISH_LENGTH},
+	{"gemini", GEMINI_END, "SAFETY", DF_CALL_OK, DF_FINISH_FILTER},
+	{"gemini", GEMINI_END, "RECITATION", DF_CALL_OK, DF_FINISH_FILTER},
+	{"gemini", GEMINI_END, "MALFORMED_FUNCTION_CALL", DF_CALL_OK, DF_FINISH_OTHER},
+	{"gemini", GEMINI_END, "OTHER", DF_CALL_OK, DF_FINISH_OTHER},
+	{"cohere", COHERE_END, "COMPLETE", DF_CALL_OK, DF_FINISH_STOP},
+	{"cohere", COHERE_END, "MAX_TOKENS", DF_CALL_OK, DF_FINISH_LENGTH},
+	{"cohere", COHERE_END, "ERROR_TOXIC", DF_CALL_OK, DF_FINISH_FILTER},
+	{"cohere", COHERE_END, "TOOL_CALL", DF_CALL_OK, DF_FINISH_OTHER},
+	{"cohere", COHERE_END, "TIMEOUT", DF_CALL_RETRY, DF_FINISH_OTHER},
+	{"ollama", OLLAMA_END, "stop", DF_CALL_OK, DF_FINISH_STOP},
+	{"ollama", OLLAMA_END, "length", DF_CALL_OK, DF_FINISH_LENGTH},
+	{"ollama", OLLAMA_END, "unload", DF_CALL_OK, DF_FINISH_OTHER},
+};
+
+static void test_answers__end_for_the_reason_that_their_provider_names(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		const struct end_case *e = &ends[i];
+		const char *gap = strstr(e->format, "%s");
+		char body[512];
+		(void)snprintf(body, sizeof(body), "%.*s%s%s", (int)(gap - e->format), e->format, e->word, gap + 2);
+		parse_chat(e->provider, 200, NULL, body);
+		if (answer.class != e->class || answer.finish != e->finish ||
+		    (answer.class == DF_CALL_OK && strcmp(answer.finish_word, e->word) != 0))
+			fail_msg("%s '%s': class %d, finish %d, word '%s': %s", e->provider, e->word, (int)answer.class,
+				 (int)answer.finish, answer.finish_word, answer.message);
+	}
+}
+
 static void test_usage__that_is_missing_or_zero_is_estimated_from_above(void **state)
 {
 	struct df_ask ask = help_chat("m");
@@ -473,6 +539,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_openai__text_usage_and_finish, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answers__of_the_others, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_answers__end_for_the_reason_that_their_provider_names, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_usage__that_is_missing_or_zero_is_estimated_from_above, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_bad_answers__name_what_was_wrong, setup, teardown),
