@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * call_own: what the engine keeps, for its own files alone (call.c, call_cache.c, call_embed.c, call_queue.c, call_send.c, call_end.c, route.c).
+ * call_own: what the engine keeps, for its own files alone (call.c, call_*.c, route.c).
  *
  *   own      one df_call while it is out: its pieces, whom it answers too (followers), what it cost
  *   piece    one request's worth of it: a chat, or some inputs of an embedding. Stands in a route's queue, sleeps in a back-off, or has flights
@@ -202,12 +202,19 @@ struct df_caller {
 		out, bytes_out, nano_usd;
 };
 
-/* --- call.c --- */
+/* --- call_in.c --- */
 void df_own_begin(struct df_own *o); /* on the network thread: it has come in */
+void df_own_free(struct df_own *o);
+/* Of the text that is asked: a measure of what the call's document holds while it waits. */
+uint64_t df_call_bytes(const struct df_call *call);
+
+/* --- call.c --- */
 void df_engine_enter(struct df_caller *c);
 void df_engine_leave(struct df_caller *c);
 uint64_t df_engine_random(struct df_caller *c);
 void df_route_dirty(struct df_route *r);
+/* Each of its routes, under the caller's lock; and those that somebody waits for become dirty. */
+void df_host_each(struct df_caller *c, const struct df_host *h, void (*fn)(struct df_route *r, void *self), void *self);
 void df_host_dirty(struct df_caller *c, const struct df_host *h);
 /* Room in the heap for so many more alarms, which then exist until df_engine_alarms_gone. */
 enum df_err df_engine_alarms(struct df_caller *c, size_t n) DF_MUST_CHECK;
@@ -243,14 +250,19 @@ void df_piece_woke(struct df_alarm *alarm); /* call_queue.c: its back-off is ove
 void df_piece_queue(struct df_piece *p); /* at its route, or the first of the call's that may be asked */
 void df_piece_unqueue(struct df_piece *p);
 void df_piece_first(struct df_piece *p); /* from where it stands in its queue to the head */
-void df_flight_unready(struct df_flight *f);
 void df_piece_fallback(struct df_piece *p, enum df_err err, enum df_call_class class, const char *message);
 void df_route_pump(struct df_route *r);
 bool df_route_waits(const struct df_route *r); /* somebody stands in its queue */
-/* As df_limit_reserve; *ret_at_ns in the http's time. */
-enum df_err df_flight_reserve(struct df_flight *f, uint64_t *ret_at_ns, struct df_fail *fail);
 void df_route_over(struct df_route *r, enum df_err err, enum df_call_class class, const char *message);
 struct df_ask df_piece_ask(const struct df_piece *p, const struct df_route *r);
+
+/* --- call_ready.c --- */
+/* As df_limit_reserve; *ret_at_ns in the http's time. */
+enum df_err df_flight_reserve(struct df_flight *f, uint64_t *ret_at_ns, struct df_fail *fail);
+void df_flight_ready(struct df_route *r, struct df_flight *f); /* it waits for at_ns */
+void df_flight_unready(struct df_flight *f);
+void df_route_send_due(struct df_route *r);    /* those whose time has come */
+void df_route_ready_again(struct df_route *r); /* all go back to the head of the queue: reservations are void */
 
 /* --- route.c --- */
 void df_keys_release(struct df_key **keys);
@@ -259,9 +271,16 @@ void df_route_rang(struct df_alarm *alarm); /* call_queue.c */
 /* --- call_send.c --- */
 struct df_flight *df_flight_make(struct df_piece *p, struct df_route *r);
 void df_flight_send(struct df_flight *f);
-void df_flight_hedge(struct df_flight *f); /* a second one beside it, if limits and money have room */
-void df_flight_drop(struct df_flight *f);  /* cancels what it is at, books what that may have cost, frees it */
+enum df_err df_flight_stream(struct df_flight *f) DF_MUST_CHECK; /* what a stream needs */
+void df_flight_unsent(struct df_flight *f, const char *message,
+		      enum df_call_class class); /* it is over, and never was on its way */
+void df_flight_hedge(struct df_flight *f);       /* a second one beside it, if limits and money have room */
+void df_flight_drop(struct df_flight *f);        /* cancels what it is at, books what that may have cost, frees it */
 void df_flight_free(struct df_flight *f); /* slot, money and reservation are given back as far as they are still held */
+
+/* --- call_fake.c --- */
+void df_flight_fake(struct df_flight *f, const struct df_ask *ask);
+void df_flight_fake_time(struct df_flight *f); /* its alarm rang */
 
 /* --- call_money.c --- */
 /* The money of it. DF_ERR_AGAIN: what is reserved must be settled first, or a cheaper one has come to the head of the queue; DF_ERR_QUOTA: there is no money
@@ -281,7 +300,7 @@ struct df_outcome {
 	bool never_sent; /* it did not even come to the http */
 };
 void df_flight_over(struct df_flight *f, struct df_outcome *outcome);
-void df_flight_settle(struct df_flight *f, const struct df_outcome *outcome);
+void df_flight_settle(struct df_flight *f, const struct df_outcome *outcome); /* call_settle.c */
 /* Both free it, whatever it is at is dropped; with its last piece the call is over. */
 void df_piece_failed(struct df_piece *p, enum df_err err, enum df_call_class class, const char *message);
 void df_piece_done(struct df_piece *p);

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+/* call_settle: an attempt has ended: what that means for the limit, the host and the counts, before it is known what comes next. */
+#include <math.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "worker/call/call_own.h"
+
+static uint64_t real_tokens(const struct df_flight *f, const struct df_outcome *o)
+{
+	const struct df_answer *a = o->answer;
+	if (a && (a->class == DF_CALL_OK || a->usage.known))
+		return a->usage.in + a->usage.out;
+	return o->status >= 300 ? 0 : f->tokens;
+}
+
+static void settle_limit(struct df_flight *f, const struct df_outcome *o)
+{
+	struct df_limit *l = f->route->limit;
+	bool is_rate = o->answer && o->answer->class == DF_CALL_RATE;
+	f->piece->lone = is_rate && !l;
+	if (!l)
+		return;
+	if (is_rate)
+		f->piece->lone = !df_limit_push(l, f->has_reservation ? &f->reservation : NULL, o->news,
+						o->answer->retry_after_ms);
+	else if (o->never_sent || !f->went_out)
+		df_limit_cancel(l, &f->reservation);
+	else
+		df_limit_settle(l, &f->reservation, real_tokens(f, o));
+	if (o->news && o->status)
+		df_limit_learn(l, o->news);
+	f->has_reservation = false;
+}
+
+static void is_over(struct df_route *r, void *message)
+{
+	df_route_over(r, DF_ERR_USAGE, DF_CALL_RETRY, message);
+}
+
+static void looks_elsewhere(struct df_route *r, void *self)
+{
+	(void)self;
+	r->rescan = true;
+}
+
+/* A host that has answered nothing for so long: fall-backs, or the end of the run. Documents are not to blame. */
+static void give_up_host(struct df_caller *c, const struct df_host *h, const struct df_outcome *o)
+{
+	char message[sizeof(((struct df_route *)NULL)->over_message)];
+	(void)snprintf(message, sizeof(message),
+		       "'%.120s' has answered nothing for %d minutes (%.120s); the same command goes on", h->name,
+		       DF_BREAKER_PATIENCE_MS / 60000, o->answer->message);
+	df_host_each(c, h, is_over, message);
+}
+
+static void settle_breaker(struct df_flight *f, const struct df_outcome *o)
+{
+	struct df_host *h = f->route->host;
+	struct df_caller *c = f->route->caller;
+	uint64_t now_ns = df_http_now(c->http);
+	bool was_open = h->breaker.open;
+	if (!o->answer || o->never_sent || o->http_err == DF_ERR_INTERRUPTED) {
+		if (f->probe)
+			df_breaker_lost(&h->breaker);
+	} else if (df_host_failed(o->status, o->http_err)) {
+		df_breaker_bad(&h->breaker, now_ns, f->probe);
+		if (f->probe && df_breaker_hopeless(&h->breaker, now_ns))
+			give_up_host(c, h, o);
+	} else {
+		df_breaker_good(&h->breaker);
+		if (o->answer->class == DF_CALL_OK)
+			h->good_ns = now_ns;
+	}
+	if (!was_open && h->breaker.open)
+		df_host_each(c, h, looks_elsewhere, NULL);
+	if (was_open || h->breaker.open)
+		df_host_dirty(c, h);
+}
+
+static void trace_attempt(const struct df_flight *f, const struct df_outcome *o, double usd)
+{
+	const struct df_own *own = f->piece->own;
+	const struct df_caller *c = own->caller;
+	if (!c->trace)
+		return;
+	struct df_span span = {
+		.kind = DF_SPAN_ATTEMPT,
+		.parent = own->span,
+		.name = DF_STR("attempt"),
+		.doc_id = own->call->doc_id,
+		.stage = own->call->stage,
+		.model = f->route->model,
+		.provider = df_str_from(f->route->provider->name),
+		.start_wall_ns = f->sent_wall_ns,
+		.duration_ns = df_http_now(c->http) - f->sent_ns,
+		.first_token_ns = f->first_token_ns,
+		.attempt = f->piece->attempts + f->piece->rates,
+		.status = (uint32_t)o->status,
+		.inputs = own->call->ask.kind == DF_ASK_EMBED ? (uint32_t)f->piece->n_input : 0,
+		.usage = o->answer ? o->answer->usage : (struct df_usage){0},
+		.usd = usd,
+		.class = o->answer ? o->answer->class : DF_CALL_RETRY,
+	};
+	df_trace_put(c->trace, &span);
+}
+
+void df_flight_settle(struct df_flight *f, const struct df_outcome *o)
+{
+	struct df_own *own = f->piece->own;
+	struct df_caller *c = own->caller;
+	double usd = df_flight_bill(f, o);
+	settle_limit(f, o);
+	if (f->unpriced && f->went_out && !o->never_sent) {
+		df_purse_unpriced(c->purse);
+		own->call->unpriced = f->route->label;
+	}
+	f->unpriced = false;
+	settle_breaker(f, o);
+	if (isfinite(usd)) {
+		own->call->usd += usd;
+		atomic_fetch_add_explicit(&c->nano_usd, (uint64_t)llround(usd * 1e9), memory_order_relaxed);
+	}
+	if (o->answer && o->answer->class == DF_CALL_RATE)
+		atomic_fetch_add_explicit(&c->n_rate, 1, memory_order_relaxed);
+	if (o->answer && (o->answer->class == DF_CALL_OK || o->answer->usage.known)) {
+		atomic_fetch_add_explicit(&c->tokens_in, o->answer->usage.in, memory_order_relaxed);
+		atomic_fetch_add_explicit(&c->tokens_out, o->answer->usage.out, memory_order_relaxed);
+	}
+	own->status = o->status;
+	if (o->answer)
+		own->class = o->answer->class;
+	if (f->first_token_ns && !own->first_token_ns)
+		own->first_token_ns = f->sent_ns + f->first_token_ns - own->start_ns;
+	trace_attempt(f, o, usd);
+}
