@@ -156,7 +156,8 @@ static void put_costs(struct df_buf *b, const struct df_run_summary *s)
 		return;
 	open_in(b, "costs", '{');
 	put_double(b, "usd", c->spent);
-	put_double(b, "usd_maybe_paid", c->maybe);  /* of usd: what calls may have cost that were sent and not answered */
+	put_double(b, "usd_maybe_paid",
+		   c->maybe); /* of usd: what calls may have cost that were sent and not answered */
 	put_u64(b, "maybe_paid_calls", c->maybe_calls);
 	put_double(b, "usd_reserved", c->reserved); /* of calls that were still in flight */
 	if (c->budget > 0)

@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import struct
 import sys
 import time
@@ -171,7 +170,7 @@ class Money(CallCase):
         child = self.begin("-o", "out", "-j", "2", "--budget", "1", self.llm(server, "concurrency=40"), "in.jsonl")
         self.assertTrue(flume.wait_until(lambda: server.stats()["requests"] >= 20))
         for pid in self.workers(child):  # whichever has sent them
-            os.kill(pid, signal.SIGKILL)
+            flume.kill(pid)
         err = self.ended(child)
         self.assert_answers(60)
         costs = self.costs()
@@ -188,7 +187,7 @@ class Money(CallCase):
         child = self.begin("-o", "out", "-j", "2", "--budget", f"{worst * 1.5:.9f}", "--cache", "no", self.llm(server), "in.jsonl")
         self.assertTrue(flume.wait_until(lambda: server.stats()["requests"] >= 1))
         for pid in self.workers(child):  # one of them has sent, the others wait for it
-            os.kill(pid, signal.SIGKILL)
+            flume.kill(pid)
         err = self.ended(child, code=4)
         self.assertLess(time.monotonic() - begun, 20 * flume.SLOW)
         self.assertIn("only maybe", err)

@@ -36,7 +36,7 @@ struct event {
 	struct exchange *x;
 };
 
-struct faults { /* probabilities */
+struct faults {                                                         /* probabilities */
 	double rate, error, reset, lost, stall, broken, cut, in_stream; /* in_stream: an event that says so ends it */
 };
 
@@ -52,8 +52,8 @@ struct df_http {
 	size_t n_accepted;
 	unsigned in_flight, most_in_flight, reused_answers;
 	unsigned n_made; /* answers that were made, whether they arrived or not: what is billed */
-	long always; /* status of every answer; 0: by chance */
-	bool dead;   /* refuses connections */
+	long always;     /* status of every answer; 0: by chance */
+	bool dead;       /* refuses connections */
 	char refuse[32], host_dead[32];
 	bool first_request_silent;
 	uint64_t last_sent_ns;
