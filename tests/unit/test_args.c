@@ -220,7 +220,8 @@ static void test_request__refuses_what_does_not_go_together(void **state)
 	assert_int_equal(request("exec cmd=cat", "--id-key text a", true, &r), DF_ERR_USAGE);
 	assert_int_equal(request("exec cmd=cat", "--exec.timeout_ms x a", true, &r), DF_ERR_USAGE);
 	assert_non_null(strstr(fail.msg, "stage 'exec': option 'timeout_ms': 'x'"));
-	assert_int_equal(request("exec cmd=cat", "-f /no/such/file", true, &r), DF_ERR_NOT_FOUND);
+	assert_int_equal(request("exec cmd=cat", "-f /no/such/file", true, &r), DF_ERR_USAGE);
+	assert_non_null(strstr(fail.msg, "/no/such/file"));
 }
 
 static void test_request__a_file_gives_way_to_the_command_line(void **state)
