@@ -353,13 +353,29 @@ enum df_err df_json_parse(struct df_str text, struct df_arena *arena, struct df_
 	return DF_OK;
 }
 
-const struct df_json *df_json_get(const struct df_json *object, const char *key)
+const struct df_json *df_json_member(const struct df_json *object, struct df_str key)
 {
 	const struct df_json *found = NULL;
 	if (object && object->type == DF_JSON_OBJECT)
 		for (const struct df_json *m = object->child; m; m = m->next)
-			if (df_str_is(m->key, key))
+			if (df_str_eq(m->key, key))
 				found = m;
+	return found;
+}
+
+const struct df_json *df_json_get(const struct df_json *object, const char *key)
+{
+	return df_json_member(object, df_str_from(key));
+}
+
+const struct df_json *df_json_item(const struct df_json *array, struct df_str no)
+{
+	uint64_t left = 0;
+	if (!array || array->type != DF_JSON_ARRAY || df_str_to_u64(no, &left) != DF_OK || left >= array->n)
+		return NULL;
+	const struct df_json *found = array->child;
+	for (; left; left--)
+		found = found->next;
 	return found;
 }
 

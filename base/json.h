@@ -38,6 +38,9 @@ enum df_err df_json_parse(struct df_str text, struct df_arena *arena, struct df_
 			  struct df_fail *fail) DF_MUST_CHECK;
 /* Member by key or NULL; NULL object gives NULL, so look-ups chain. The last of equal keys. */
 const struct df_json *df_json_get(const struct df_json *object, const char *key);
+const struct df_json *df_json_member(const struct df_json *object, struct df_str key);
+/* Item of an array by its number in digits, from 0, or NULL: a step of a path. */
+const struct df_json *df_json_item(const struct df_json *array, struct df_str no);
 uint64_t df_json_get_u64(const struct df_json *object, const char *key, uint64_t otherwise);
 struct df_str df_json_get_str(const struct df_json *object, const char *key);
 

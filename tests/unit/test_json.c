@@ -213,6 +213,22 @@ static void test_json__the_last_of_equal_keys_counts(void **state)
 	assert_int_equal(df_json_get_u64(v, "a", 0), 2);
 }
 
+static void test_json__items_are_found_by_their_number(void **state)
+{
+	(void)state;
+	struct df_json *v = NULL;
+	assert_int_equal(parse("[5, \"b\", [7]]", &v), DF_OK);
+	assert_int_equal(df_json_item(v, DF_STR("0"))->u64, 5);
+	assert_true(df_str_is(df_json_item(v, DF_STR("1"))->string, "b"));
+	assert_int_equal(df_json_item(df_json_item(v, DF_STR("2")), DF_STR("0"))->u64, 7);
+	static const char *const none[] = {"3", "", "-1", "x", "1x", "99999999999999999999"};
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+		assert_null(df_json_item(v, df_str_from(none[i])));
+	assert_null(df_json_item(NULL, DF_STR("0")));
+	assert_null(df_json_item(v->child, DF_STR("0")));
+	assert_null(df_json_member(v, DF_STR("0")));
+}
+
 static void test_json__out_of_memory_is_told(void **state)
 {
 	(void)state;
@@ -298,6 +314,7 @@ int main(void)
 		T(test_json__depth_is_bounded),
 		T(test_json__errors_have_line_and_column),
 		T(test_json__the_last_of_equal_keys_counts),
+		T(test_json__items_are_found_by_their_number),
 		T(test_json__out_of_memory_is_told),
 		T(test_json__writes_strings_that_read_back),
 		T(test_json__floats_read_back_the_same),

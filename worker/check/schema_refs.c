@@ -158,18 +158,12 @@ static bool step_is(struct df_str key, struct df_str step)
 
 static const struct df_json *step_into(const struct df_json *v, struct df_str step)
 {
-	uint64_t no = 0;
 	const struct df_json *found = NULL;
-	if (v->type == DF_JSON_OBJECT) {
-		for (const struct df_json *m = v->child; m; m = m->next)
-			if (step_is(m->key, step))
-				found = m;
-		return found;
-	}
-	if (v->type != DF_JSON_ARRAY || df_str_to_u64(step, &no) != DF_OK || no >= v->n)
-		return NULL;
-	for (found = v->child; no; no--)
-		found = found->next;
+	if (v->type != DF_JSON_OBJECT)
+		return df_json_item(v, step);
+	for (const struct df_json *m = v->child; m; m = m->next)
+		if (step_is(m->key, step))
+			found = m;
 	return found;
 }
 

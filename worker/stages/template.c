@@ -141,19 +141,7 @@ static enum df_err missing(struct filler *f, struct df_str name)
 
 static const struct df_json *step_into(const struct df_json *v, struct df_str step)
 {
-	uint64_t no = 0;
-	const struct df_json *found = NULL;
-	if (v->type == DF_JSON_OBJECT) {
-		for (const struct df_json *m = v->child; m; m = m->next)
-			if (df_str_eq(m->key, step))
-				found = m;
-		return found;
-	}
-	if (v->type != DF_JSON_ARRAY || df_str_to_u64(step, &no) != DF_OK || no >= v->n)
-		return NULL;
-	for (found = v->child; no; no--)
-		found = found->next;
-	return found;
+	return v->type == DF_JSON_OBJECT ? df_json_member(v, step) : df_json_item(v, step);
 }
 
 static struct df_str first_step(struct df_str *rest)
