@@ -483,20 +483,48 @@ static struct answers answers_of(const struct df_reader_spec *spec)
 	return a;
 }
 
+static void small_lines(struct df_buf *b, size_t n)
+{
+	df_buf_init(b, 64 << 20);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(df_buf_addz(b, "{\"text\":1}\n"), DF_OK);
+}
+
+/* One record came behind all that was passed over, with signs of life: often enough to live, too seldom to cost. */
+static void assert_told(const struct answers *a, size_t n_again)
+{
+	assert_int_equal(a->end, DF_ERR_END);
+	assert_int_equal(a->n_record, 1);
+	assert_in_range(a->n_again, n_again, 300);
+}
+
+/* A tar at `path`, to be closed by the other. */
+static struct archive *quick_tar(void)
+{
+	struct archive *a = archive_write_new();
+	assert_int_equal(archive_write_set_format_ustar(a), ARCHIVE_OK);
+	assert_int_equal(archive_write_add_filter_gzip(a), ARCHIVE_OK);
+	assert_int_equal(archive_write_set_filter_option(a, "gzip", "compression-level", "1"), ARCHIVE_OK);
+	assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
+	return a;
+}
+
+static void close_tar(struct archive *a)
+{
+	assert_int_equal(archive_write_close(a), ARCHIVE_OK);
+	archive_write_free(a);
+}
+
 static void test_reader__passing_over_very_many_records_is_told_regularly(void **state)
 {
 	(void)state;
 	struct df_reader_spec spec = spec_of("a.jsonl.gz");
 	struct df_buf b;
-	df_buf_init(&b, 64 << 20);
-	for (size_t i = 0; i < 300001; i++)
-		assert_int_equal(df_buf_addz(&b, "{\"text\":1}\n"), DF_OK);
+	small_lines(&b, 300001);
 	pack_jsonl(&b, archive_write_add_filter_gzip);
 	spec.skip = 300000;
 	struct answers a = answers_of(&spec);
-	assert_int_equal(a.end, DF_ERR_END);
-	assert_int_equal(a.n_record, 1);
-	assert_in_range(a.n_again, 4, 300); /* often enough to live, too seldom to cost */
+	assert_told(&a, 4);
 	assert_true(a.gap_records <= 65536);
 	df_buf_release(&b);
 }
@@ -512,9 +540,7 @@ static void test_reader__passing_over_very_many_bytes_is_told_regularly(void **s
 	pack_jsonl(&b, archive_write_add_filter_gzip);
 	spec.skip = 400;
 	struct answers a = answers_of(&spec);
-	assert_int_equal(a.end, DF_ERR_END);
-	assert_int_equal(a.n_record, 1);
-	assert_in_range(a.n_again, 3, 300);
+	assert_told(&a, 3);
 	assert_true(a.gap_bytes <= 10 << 20);
 	df_buf_release(&b);
 }
@@ -528,9 +554,7 @@ static void test_reader__very_many_blank_lines_are_passed_over_with_signs_of_lif
 	memcpy(blank + sizeof(blank) - 2, "{}", 2);
 	write_file(blank, sizeof(blank));
 	struct answers a = answers_of(&spec);
-	assert_int_equal(a.end, DF_ERR_END);
-	assert_int_equal(a.n_record, 1);
-	assert_in_range(a.n_again, 3, 300);
+	assert_told(&a, 3);
 	assert_true(a.gap_bytes <= 10 << 20);
 }
 
@@ -538,20 +562,13 @@ static void test_reader__members_without_documents_are_passed_over_with_signs_of
 {
 	(void)state;
 	struct df_reader_spec spec = spec_of("A");
-	struct archive *a = archive_write_new();
-	assert_int_equal(archive_write_set_format_ustar(a), ARCHIVE_OK);
-	assert_int_equal(archive_write_add_filter_gzip(a), ARCHIVE_OK);
-	assert_int_equal(archive_write_set_filter_option(a, "gzip", "compression-level", "1"), ARCHIVE_OK);
-	assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
+	struct archive *a = quick_tar();
 	for (size_t i = 0; i < 140000; i++)
 		add_member(a, "pic.png", "", 0);
 	add_member(a, "t.txt", "x", 1);
-	assert_int_equal(archive_write_close(a), ARCHIVE_OK);
-	archive_write_free(a);
+	close_tar(a);
 	struct answers seen = answers_of(&spec);
-	assert_int_equal(seen.end, DF_ERR_END);
-	assert_int_equal(seen.n_record, 1);
-	assert_in_range(seen.n_again, 2, 300);
+	assert_told(&seen, 2);
 	assert_true(seen.gap_records <= 65536);
 }
 
@@ -560,19 +577,12 @@ static void test_reader__a_large_member_without_documents_is_passed_over_with_si
 	(void)state;
 	struct df_reader_spec spec = spec_of("A");
 	static char large[40 << 20];
-	struct archive *a = archive_write_new();
-	assert_int_equal(archive_write_set_format_ustar(a), ARCHIVE_OK);
-	assert_int_equal(archive_write_add_filter_gzip(a), ARCHIVE_OK);
-	assert_int_equal(archive_write_set_filter_option(a, "gzip", "compression-level", "1"), ARCHIVE_OK);
-	assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
+	struct archive *a = quick_tar();
 	add_member(a, "film.mkv", large, sizeof(large));
 	add_member(a, "t.txt", "x", 1);
-	assert_int_equal(archive_write_close(a), ARCHIVE_OK);
-	archive_write_free(a);
+	close_tar(a);
 	struct answers seen = answers_of(&spec);
-	assert_int_equal(seen.end, DF_ERR_END);
-	assert_int_equal(seen.n_record, 1);
-	assert_in_range(seen.n_again, 3, 300);
+	assert_told(&seen, 3);
 }
 
 static void test_reader__what_is_delivered_needs_no_other_sign_of_life(void **state)
@@ -580,9 +590,7 @@ static void test_reader__what_is_delivered_needs_no_other_sign_of_life(void **st
 	(void)state;
 	struct df_reader_spec spec = spec_of("a.jsonl");
 	struct df_buf b;
-	df_buf_init(&b, 64 << 20);
-	for (size_t i = 0; i < 300000; i++)
-		assert_int_equal(df_buf_addz(&b, "{\"text\":1}\n"), DF_OK);
+	small_lines(&b, 300000);
 	write_file(b.p, b.n);
 	struct answers a = answers_of(&spec);
 	assert_int_equal(a.n_record, 300000);
