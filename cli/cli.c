@@ -46,7 +46,9 @@ const struct df_command df_commands[] = {
 	 "({\"custom_id\",\"method\",\"url\",\"body\"}): they are sent as they are, and the provider's answer lines "
 	 "are "
 	 "the rows, in the order of the requests.\n"
-	 "Providers: openai, also at another base_url.\n"
+	 "Providers: openai, also at another base_url, with chats and embeddings; anthropic. 'docflume status DIR' "
+	 "tells "
+	 "how it stands, 'docflume verify DIR' proves it.\n"
 	 "Exit status: 0 all done; 1 fatal; 2 usage; 3 done with rejects; 4 it could pass --budget; 75 stopped, or the "
 	 "provider works (--no-wait): the same command goes on.\n",
 	 df_cmd_batch, df_batch_rows, df_batch_args, false},

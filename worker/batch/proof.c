@@ -267,20 +267,19 @@ static void tell_of_lines(struct df_batch_proof *p, const struct reading *r, con
 		tell(p, "'%s' has %" PRIu64 " %ss of a request that has one already", r->name, r->twice, what);
 }
 
-static enum df_err prove_answers(int dir_fd, struct df_batch_proof *p, struct reading *r, const char *what,
+static enum df_err prove_answers(int dir_fd, struct df_batch_proof *p, const struct reading *requests, const char *what,
 				 uint64_t hash, struct df_fail *fail)
 {
 	char name[DF_BATCH_NAME_BYTES];
 	struct df_batch_sum sum;
-	df_batch_file_name(name, what, r->file->no, "jsonl");
+	struct reading r = {
+		.proof = p, .ids = requests->ids, .file = requests->file, .name = name, .arena = requests->arena};
+	df_batch_file_name(name, what, r.file->no, "jsonl");
 	if (!check_sum(dir_fd, p, name, UINT64_MAX, UINT64_MAX, hash, &sum) || p->quick)
 		return DF_OK;
-	r->name = name;
-	r->bad = r->strangers = r->twice = r->lines = 0;
-	DF_TRY(each_line(dir_fd, name, take_answer, r, fail));
-	/* What a provider spoiled was asked again, and is no fault of this directory. */
-	r->bad = r->strangers = 0;
-	tell_of_lines(p, r, "answer");
+	DF_TRY(each_line(dir_fd, name, take_answer, &r, fail));
+	r.bad = r.strangers = 0; /* what a provider spoiled was asked again, and is no fault of this directory */
+	tell_of_lines(p, &r, "answer");
 	return DF_OK;
 }
 

@@ -122,8 +122,7 @@ enum df_err df_messages_look(struct df_remote *r, const struct df_remote_place *
 	const struct df_json *counts = df_json_get(x.json, "request_counts");
 	if (!status.n || status.n >= sizeof(file->status) || !df_str_is(df_json_get_str(x.json, "id"), file->batch))
 		return df_fail(fail, DF_ERR_PARSE, "the server's answer about a batch is none");
-	memcpy(file->status, status.p, status.n);
-	file->status[status.n] = '\0';
+	(void)snprintf(file->status, sizeof(file->status), DF_STR_FMT, DF_STR_ARG(status));
 	v.done = df_json_get_u64(counts, "succeeded", 0);
 	v.failed_lines = df_json_get_u64(counts, "errored", 0);
 	v.total = requests_of(x.json);
