@@ -2,6 +2,7 @@
 """TLS and HTTP/2 as nginx speaks them, before the server of tests/api: certificates are always verified, many requests share a connection,
 and connections that the server retires (keepalive_requests) lose nothing. Workers are confined, as they always are.
 ctest: timeout 120"""
+import shutil
 import subprocess
 
 import service
@@ -69,6 +70,31 @@ class Tls(ServiceCase):
         (self.dir / "other").mkdir()
         self.env["SSL_CERT_FILE"] = str(certificate(self.dir / "other", "localhost", "DNS:localhost")[0])
         self.refused()
+
+    def test_a_folder_of_hashed_certificates_is_believed(self):
+        self.secured()
+        folder = self.dir / "certs"
+        folder.mkdir()
+        shutil.copy(self.pem, folder / "ours.pem")
+        self.env["SSL_CERT_DIR"] = str(folder)
+        self.refused()  # nobody finds it without the name that its hash gives
+        openssl = service.on_path("openssl", "openssl")
+        subprocess.run([openssl, "rehash", folder], check=True, capture_output=True)
+        self.docflume(self.llm(), "-o", "out", self.documents(20))
+        self.assert_all_once(20)
+
+    def test_a_file_of_certificates_that_is_none_ends_the_run_and_says_which(self):
+        self.secured()
+        self.write("junk.pem", "this is no certificate\n")
+        for name in ("missing.pem", "junk.pem"):
+            with self.subTest(name=name):
+                self.env["SSL_CERT_FILE"] = str(self.dir / name)
+                result = self.docflume(self.llm(), "-j", 2, "-o", f"out-{name}", self.documents(200), code=1)
+                print(f"{name}: {result.seconds:.1f} s: {result.err.splitlines()[0][:240]}", flush=True)
+                self.assertIn(name, result.err)
+                self.assertIn("SSL_CERT_FILE", result.err)
+                self.assertLess(result.seconds, 5)
+                self.assertEqual(self.server.stats()["requests"], 0)
 
     def test_many_requests_share_connections_by_http_2(self):
         self.secured(delay=700)

@@ -78,10 +78,24 @@ void df_answer_head_line(struct df_transfer *t, const char *p, size_t n)
 
 /* --- the end --- */
 
+/* The proxy lets nobody through without a user and a password: of a request, or of the tunnel for one. To ask again is of no use. */
+static bool proxy_refuses(const struct df_transfer *t, CURLcode code)
+{
+	long tunnel = 0;
+	if (t->http->direct)
+		return false;
+	if (code == CURLE_OK)
+		return t->status == 407;
+	return t->in_multi && df_curl.easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &tunnel) == CURLE_OK &&
+	       tunnel == 407;
+}
+
 enum df_err df_answer_class(const struct df_transfer *t, CURLcode code)
 {
 	if (t->stopped != DF_OK)
 		return t->stopped;
+	if (proxy_refuses(t, code))
+		return DF_ERR_USAGE;
 	switch (code) {
 	case CURLE_OK:
 		return t->head_whole && t->status >= 200 ? DF_OK : DF_ERR_CLOSED;
@@ -146,8 +160,14 @@ static void say(const struct df_transfer *t, enum df_err err, CURLcode code, con
 	else if (err == DF_ERR_CLOSED)
 		(void)snprintf(to, n, "\"" DF_STR_FMT "\": its answer is not whole: %llu bytes, then: %.120s",
 			       DF_STR_ARG(where), (unsigned long long)t->n_body, words);
-	else if (code == CURLE_PEER_FAILED_VERIFICATION)
-		(void)snprintf(to, n, "\"" DF_STR_FMT "\": %.100s; SSL_CERT_FILE=FILE names whom to trust",
+	else if (err == DF_ERR_USAGE && proxy_refuses(t, code))
+		(void)snprintf(to, n,
+			       "\"" DF_STR_FMT
+			       "\": the proxy wants a user and a password, or others (407): give them in "
+			       "http_proxy and https_proxy, as http://USER:PASSWORD@HOST:PORT",
+			       DF_STR_ARG(where));
+	else if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": %.140s; SSL_CERT_FILE=FILE names whom to trust",
 			       DF_STR_ARG(where), words);
 	else
 		(void)snprintf(to, n, "\"" DF_STR_FMT "\": %.140s", DF_STR_ARG(where), words);
