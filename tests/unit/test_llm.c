@@ -404,6 +404,10 @@ static void test_llm__wrong_options_are_refused_before_anything_is_asked(void **
 		if (!strstr(fail.msg, wrong[i].words))
 			fail_msg("'%s': said '%s'", wrong[i].stage, fail.msg);
 	}
+	struct df_stage s = {0};
+	struct df_stage_env env = {.stream_fd = -1};
+	assert_int_not_equal(open_stage_as(&s, &env, "llm model=openai/m prompt=x", "key_env=sk-planted"), DF_OK);
+	assert_non_null(strstr(fail.msg, "not a key"));
 }
 
 static void test_embed__vectors_belong_to_their_texts(void **state)

@@ -2,6 +2,7 @@
 /* api: routes and runs of calls, for all stages that ask models. */
 #include "worker/stages/api.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -27,6 +28,9 @@ enum df_err df_api_check(const struct df_api_options *o, struct df_str model, st
 	DF_TRY(df_provider_find(model, &p, &id, fail));
 	if (o->base_url.n)
 		DF_TRY(df_api_check_url("base_url", o->base_url, fail));
+	for (size_t i = 0; i < o->key_env.n; i++) /* a key itself would be shown, and written into run.json */
+		if (o->key_env.p[i] != '_' && !isalnum((unsigned char)o->key_env.p[i]))
+			return df_fail(fail, DF_ERR_USAGE, "option 'key_env' is the name of a variable, not a key");
 	for (size_t i = 0; i < o->fallback.n; i++)
 		DF_TRY(df_provider_find(o->fallback.item[i], &p, &id, fail));
 	return DF_OK;
