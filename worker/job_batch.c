@@ -162,6 +162,7 @@ static enum df_err make_batch(struct df_job *j, const struct df_segment *seg, co
 		if (docs[i].fate == DF_FATE_OUT)
 			DF_TRY(add_row(j, b, &docs[i]));
 	}
+	df_record_parser_rest(j->parser);
 	return DF_OK;
 }
 

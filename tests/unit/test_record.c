@@ -396,6 +396,41 @@ static void test_record__text_files_have_no_members(void **state)
 	assert_int_equal(df_record_from_text((struct df_str){NULL, 0}, &b.doc, &b.fail), DF_OK);
 }
 
+/* Two parsers share one scratch memory, in turn and both at once, with records of which only the other's was large; documents outlive a rest. */
+static void test_record__a_parser_that_rests_lends_its_memory(void **state)
+{
+	(void)state;
+	const struct df_record_keys keys = {DF_STR("id"), DF_STR("text"), false};
+	struct df_record_parser *other = NULL, *first = b.parser;
+	char large[5000];
+	int n = snprintf(large, sizeof(large), "{\"id\":\"big\",\"text\":\"%04000d\"}", 7);
+	assert_int_equal(df_record_parser_create(keys, DF_RECORD_BYTES, &other), DF_OK);
+	for (int round = 0; round < 4; round++) {
+		struct df_doc kept;
+		char *raw;
+		assert_int_equal(parse(large, (size_t)n), DF_OK);
+		kept = b.doc;
+		raw = b.raw;
+		b.raw = NULL;
+		if (round & 1)
+			df_record_parser_rest(first);
+		df_record_parser_rest(first);
+		b.parser = other;
+		assert_int_equal(parsez("{\"id\":\"small\",\"text\":\"a\\nb\"}"), DF_OK);
+		assert_str(b.doc.text, "a\nb");
+		assert_int_equal(parsez("{\"id\":"), DF_ERR_PARSE);
+		if (round & 2)
+			df_record_parser_rest(other);
+		b.parser = first;
+		assert_str(kept.id, "big");
+		assert_int_equal(kept.text.n, 4000);
+		assert_int_equal(parse(large, (size_t)n), DF_OK);
+		assert_int_equal(b.doc.text.n, 4000);
+		free(raw);
+	}
+	df_record_parser_destroy(&other);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -414,6 +449,7 @@ int main(void)
 		T(test_record__fails_cleanly_when_the_arena_is_full),
 		T(test_record__agrees_with_another_parser_on_mutations),
 		T(test_record__text_files_have_no_members),
+		T(test_record__a_parser_that_rests_lends_its_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

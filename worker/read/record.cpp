@@ -21,6 +21,7 @@ extern "C" {
 
 #include <simdjson.h>
 
+#include <atomic>
 #include <cinttypes>
 #include <cstdlib>
 #include <cstring>
@@ -238,9 +239,23 @@ struct walk {
 
 } // namespace
 
-struct df_record_parser {
+namespace
+{
+
+/* What stage 1 writes to: four bytes for each byte of the largest record. */
+struct index_room {
 	std::unique_ptr<simdjson::internal::dom_parser_implementation> impl;
-	size_t capacity;
+	size_t capacity = 0;
+};
+
+/* The room of a parser that rests, for the next that works. At most one: those of jobs that wait for the network, hundreds, would be most of a worker's
+ * memory, and one job computes at a time. */
+std::atomic<index_room *> spare;
+
+} // namespace
+
+struct df_record_parser {
+	index_room *room; /* NULL: resting, or nothing was parsed yet */
 	size_t max_record;
 	struct df_record_keys keys;
 	struct df_field *field; /* scratch */
@@ -252,17 +267,24 @@ namespace
 
 enum df_err reserve_index(struct df_record_parser *parser, size_t n)
 {
-	if (parser->impl && n <= parser->capacity && (parser->capacity <= KEEP_CAPACITY || n > KEEP_CAPACITY / 2))
+	if (!parser->room)
+		parser->room = spare.exchange(nullptr);
+	if (!parser->room)
+		parser->room = new (std::nothrow) index_room();
+	index_room *r = parser->room;
+	if (!r)
+		return DF_ERR_NOMEM;
+	if (r->impl && n <= r->capacity && (r->capacity <= KEEP_CAPACITY || n > KEEP_CAPACITY / 2))
 		return DF_OK;
 	size_t capacity = 16 << 10;
 	while (capacity < n)
 		capacity *= 2;
-	parser->impl.reset();
-	parser->capacity = 0;
-	if (simdjson::get_active_implementation()->create_dom_parser_implementation(capacity, 1, parser->impl) !=
+	r->impl.reset();
+	r->capacity = 0;
+	if (simdjson::get_active_implementation()->create_dom_parser_implementation(capacity, 1, r->impl) !=
 	    simdjson::SUCCESS)
 		return DF_ERR_NOMEM;
-	parser->capacity = capacity;
+	r->capacity = capacity;
 	return DF_OK;
 }
 
@@ -276,8 +298,8 @@ enum df_err find_structure(struct df_record_parser *parser, struct df_str raw, s
 		return df_fail(fail, DF_ERR_PARSE, "an empty record");
 	if (reserve_index(parser, raw.n) != DF_OK)
 		return df_fail(fail, DF_ERR_NOMEM, "out of memory for a record of %zu bytes", raw.n);
-	simdjson::error_code code =
-		parser->impl->stage1(reinterpret_cast<const uint8_t *>(raw.p), raw.n, simdjson::stage1_mode::regular);
+	simdjson::error_code code = parser->room->impl->stage1(reinterpret_cast<const uint8_t *>(raw.p), raw.n,
+							       simdjson::stage1_mode::regular);
 	if (code == simdjson::SUCCESS)
 		return DF_OK;
 	size_t fault = df_str_utf8_prefix(raw);
@@ -470,10 +492,18 @@ extern "C" enum df_err df_record_parser_create(struct df_record_keys keys, size_
 	return DF_OK;
 }
 
+extern "C" void df_record_parser_rest(struct df_record_parser *parser)
+{
+	if (parser->room)
+		delete spare.exchange(parser->room);
+	parser->room = nullptr;
+}
+
 extern "C" void df_record_parser_destroy(struct df_record_parser **parser)
 {
 	if (!*parser)
 		return;
+	delete (*parser)->room;
 	free((*parser)->field);
 	delete *parser;
 	*parser = nullptr;
@@ -484,7 +514,8 @@ extern "C" enum df_err df_record_parse(struct df_record_parser *parser, struct d
 {
 	doc->raw = raw;
 	DF_TRY(find_structure(parser, raw, fail));
-	walk w = {raw.p, raw.n, parser->impl->structural_indexes.get(), parser->impl->n_structural_indexes, fail};
+	const auto &impl = *parser->room->impl;
+	walk w = {raw.p, raw.n, impl.structural_indexes.get(), impl.n_structural_indexes, fail};
 	if (w.at(0) != '{')
 		return refuse_top(w);
 	findings found;

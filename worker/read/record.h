@@ -30,6 +30,8 @@ struct df_record_keys {
 enum df_err df_record_parser_create(struct df_record_keys keys, size_t max_record,
 				    struct df_record_parser **ret_parser) DF_MUST_CHECK;
 void df_record_parser_destroy(struct df_record_parser **parser);
+/* Nothing is parsed for a while: its scratch memory is for others of this process. Documents stay valid. */
+void df_record_parser_rest(struct df_record_parser *parser);
 
 /*
  * Parse `raw`, which has DF_RECORD_PADDING readable bytes behind it, and outlives the document.
