@@ -116,3 +116,35 @@ class BatchCase(RunCase):
         for path in self.dir.rglob("*"):
             if path.is_file():
                 self.assertNotIn(self.KEY.encode(), path.read_bytes(), path)
+
+    def killed_at_every_request(self, pipeline_of, answers_of):
+        """The process dies just before it has the answer to its n-th request, for each n; the same command goes on, and pays for each of 12 texts once.
+        pipeline_of(url); answers_of(out): how many are there."""
+        self.documents(12)
+        child, count = [None], [0]
+
+        def on_answer(method, path, status, data):
+            count[0] += 1
+            if child[0] and count[0] == at:
+                child[0].kill()
+                child[0].wait()
+                return None
+            return status, data
+        for at in range(1, 40):
+            with self.server(batch_ms=1, batch_done=0.7) as server:
+                between = Between(server.port, on_answer)
+                pipeline = pipeline_of(f"http://127.0.0.1:{between.server_port}/v1")
+                out = f"out{at}"
+                count[0] = 0
+                child[0] = self.start(*self.command(pipeline, "--cache", "no", "--file-lines", 6, out=out), env=self.env)
+                code = child[0].wait(60)
+                child[0] = None
+                self.to_the_end(pipeline, "--cache", "no", "--file-lines", 6, out=out)
+                stats = server.stats()
+                between.stop()
+            self.assertEqual((stats["paid_twice"], stats["texts_paid"]), (0, 12), f"killed at request {at}")
+            self.assertEqual(answers_of(out), 12)
+            self.assertEqual(stats["batches"], len(self.state(out)["files"]))
+            if code == 0:
+                break  # it makes fewer requests than that
+        self.assertGreater(at, 8)

@@ -4,7 +4,7 @@ ctest: timeout 300"""
 import json
 import unittest
 
-from batchcase import BatchCase, Between
+from batchcase import BatchCase
 from rundir import read_npy
 
 MODEL = "text-embedding-3-small"
@@ -119,34 +119,7 @@ class Embed(BatchCase):
         self.assertLessEqual(self.state()["counts"]["usd"], sum(f["worst_usd"] for f in self.state()["files"]))
 
     def test_killed_at_every_request_it_makes_it_goes_on_and_pays_once(self):
-        self.documents(12)
-        child = [None]
-        count = [0]
-
-        def on_answer(method, path, status, data):
-            count[0] += 1
-            if child[0] and count[0] == at:
-                child[0].kill()
-                child[0].wait()
-                return None
-            return status, data
-        for at in range(1, 40):
-            with self.server(batch_ms=1, batch_done=0.7) as server:
-                between = Between(server.port, on_answer)
-                pipeline = self.embed(f"http://127.0.0.1:{between.server_port}/v1")
-                out = f"out{at}"
-                count[0] = 0
-                child[0] = self.start(*self.command(pipeline, "--cache", "no", "--file-lines", 6, out=out), env=self.env)
-                code = child[0].wait(60)
-                child[0] = None
-                self.to_the_end(pipeline, "--cache", "no", "--file-lines", 6, out=out)
-                stats = server.stats()
-                between.stop()
-            self.assertEqual((stats["paid_twice"], stats["texts_paid"]), (0, 12), f"killed at request {at}")
-            self.assertEqual(len(self.vectors(out)[1]), 12)
-            if code == 0:
-                break
-        self.assertGreater(at, 8)
+        self.killed_at_every_request(self.embed, lambda out: len(self.vectors(out)[1]))
 
 
 if __name__ == "__main__":

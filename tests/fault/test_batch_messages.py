@@ -231,36 +231,7 @@ class Messages(BatchCase):
     # ------------------------------------------------------------------ stopped and killed
 
     def test_killed_at_every_request_it_makes_it_goes_on_and_pays_once(self):
-        """The process dies just before it has the answer to its n-th request, for each n."""
-        self.documents(12)
-        child = [None]
-        count = [0]
-
-        def on_answer(method, path, status, data):
-            count[0] += 1
-            if child[0] and count[0] == at:
-                child[0].kill()
-                child[0].wait()
-                return None
-            return status, data
-        for at in range(1, 40):
-            with self.server(batch_ms=1, batch_done=0.7) as server:
-                between = Between(server.port, on_answer)
-                pipeline = self.llm(f"http://127.0.0.1:{between.server_port}/v1")
-                out = f"out{at}"
-                count[0] = 0
-                child[0] = self.start(*self.command(pipeline, "--cache", "no", "--file-lines", 6, out=out), env=self.env)
-                code = child[0].wait(60)
-                child[0] = None
-                self.to_the_end(pipeline, "--cache", "no", "--file-lines", 6, out=out)
-                stats = server.stats()
-                between.stop()
-            self.assertEqual((stats["paid_twice"], stats["texts_paid"]), (0, 12), f"killed at request {at}")
-            self.assertEqual(len(self.rows(out)), 12)
-            self.assertEqual(stats["batches"], len(self.state(out)["files"]))
-            if code == 0:
-                break  # it makes fewer requests than that
-        self.assertGreater(at, 8)
+        self.killed_at_every_request(self.llm, lambda out: len(self.rows(out)))
 
     def test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice(self):
         self.documents(90)
