@@ -24,7 +24,8 @@ static enum df_err options(struct df_yaml *y, struct df_yaml_node *node, struct 
 		return df_yaml_bad(y, node, "preset '%.*s' is no mapping of options",
 				   (int)(to->name.n < 80 ? to->name.n : 80), to->name.p);
 	to->opt = df_arena_array(y->arena, OPTIONS_MAX, sizeof(*to->opt));
-	if (!to->opt)
+	to->place = df_arena_array(y->arena, OPTIONS_MAX, sizeof(*to->place));
+	if (!to->opt || !to->place)
 		return df_yaml_no_memory(y);
 	while (df_yaml_next_pair(map, &at, &key, &value)) {
 		struct df_pipeline_opt o = {.key_at = SIZE_MAX, .value_at = SIZE_MAX};
@@ -33,6 +34,7 @@ static enum df_err options(struct df_yaml *y, struct df_yaml_node *node, struct 
 					   (int)(to->name.n < 80 ? to->name.n : 80), to->name.p);
 		DF_TRY(df_yaml_text(y, key, "an option's name", &o.key));
 		DF_TRY(df_yaml_text(y, value, "an option's value", &o.value));
+		DF_TRY(df_yaml_place(y, key, &to->place[to->n_opt]));
 		to->opt[to->n_opt++] = o;
 	}
 	return DF_OK;

@@ -31,8 +31,16 @@ static enum df_err read_text(const struct df_pipeline_stage *s, struct df_pipeli
 			       DF_STR_ARG(df_pipeline_call_name(s)), DF_STR_ARG(o->key), why.msg);
 	n -= n > 0 && text[n - 1] == '\n';
 	n -= n > 0 && text[n - 1] == '\r';
-	struct df_str copy = df_arena_copy(arena, (struct df_str){text, n});
+	struct df_str body = {text, n};
+	if (df_str_starts(body, "\xef\xbb\xbf")) /* some editors' mark of UTF-8: nothing that anybody wrote */
+		body = (struct df_str){text + 3, n - 3};
+	bool empty = df_str_trim(body).n == 0;
+	struct df_str copy = df_arena_copy(arena, body);
 	free(text);
+	if (empty)
+		return df_fail(fail, DF_ERR_USAGE,
+			       "stage '" DF_STR_FMT "': '%.300s' is empty (option '" DF_STR_FMT "')",
+			       DF_STR_ARG(df_pipeline_call_name(s)), path.p, DF_STR_ARG(o->key));
 	if (!copy.p)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for '%.300s'", path.p);
 	if (df_str_utf8_prefix(copy) != copy.n || memchr(copy.p, '\0', copy.n ? copy.n : 0))
@@ -50,6 +58,47 @@ static enum df_err files(struct df_pipeline_stage *s, const struct df_opt *rows,
 		const struct df_opt *row = df_conf_find(rows, s->opt[i].key);
 		if (row && row->file && df_str_starts(s->opt[i].value, "@"))
 			DF_TRY(read_text(s, &s->opt[i], arena, fail));
+	}
+	return DF_OK;
+}
+
+/* "@ask.txt" of stage options from `first` on becomes "@FOLDER/ask.txt"; what is absolute, or no file, stays. */
+static enum df_err rebase(struct df_pipeline_stage *s, size_t first, const struct df_opt *rows, struct df_str folder,
+			  struct df_arena *arena, struct df_fail *fail)
+{
+	for (size_t i = first; folder.n && i < s->n_opt; i++) {
+		struct df_pipeline_opt *o = &s->opt[i];
+		const struct df_opt *row = df_conf_find(rows, o->key);
+		if (!row || !row->file || o->value.n < 2 || o->value.p[0] != '@' || o->value.p[1] == '@' ||
+		    o->value.p[1] == '/')
+			continue;
+		struct df_buf path;
+		df_buf_init(&path, 2 * DF_PIPELINE_BYTES_MAX);
+		(void)df_buf_addc(&path, '@');
+		(void)df_buf_add_str(&path, folder);
+		(void)df_buf_add_str(&path, (struct df_str){o->value.p + 1, o->value.n - 1});
+		o->value = df_buf_err(&path) == DF_OK ? df_arena_copy(arena, df_buf_str(&path)) : DF_STR("");
+		o->value_at = SIZE_MAX;
+		df_buf_release(&path);
+		if (!o->value.n)
+			return df_fail(fail, DF_ERR_NOMEM, "no memory for a file's name");
+	}
+	return DF_OK;
+}
+
+/* Up to and with the last '/'; n 0: the file lies in the current folder. */
+static struct df_str folder_of(struct df_str path)
+{
+	const char *slash = path.n ? memrchr(path.p, '/', path.n) : NULL;
+	return (struct df_str){path.p, slash ? (size_t)(slash - path.p) + 1 : 0};
+}
+
+enum df_err df_resolve_rebase(struct df_pipeline *p, struct df_str file, struct df_arena *arena, struct df_fail *fail)
+{
+	for (size_t i = 0; i < p->n_stage; i++) {
+		const struct df_stage_class *class = df_stage_find(p->stage[i].name);
+		if (class && class->options)
+			DF_TRY(rebase(&p->stage[i], 0, class->options, folder_of(file), arena, fail));
 	}
 	return DF_OK;
 }
@@ -88,7 +137,10 @@ enum df_err df_resolve_pipeline(struct df_pipeline *p, struct df_arena *arena, s
 			DF_TRY(df_preset_file_read(arena, &user, fail));
 			read = true;
 		}
+		size_t n_written = s->n_opt - has_preset(s); /* a preset's come behind them */
 		DF_TRY(df_preset_apply(s, class->options, &user, arena, fail));
+		if (user.n && n_written < s->n_opt)
+			DF_TRY(rebase(s, n_written, class->options, folder_of(user.item[0].from), arena, fail));
 		DF_TRY(files(s, class->options, arena, fail));
 	}
 	return check_size(p, fail);

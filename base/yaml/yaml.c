@@ -6,8 +6,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/buf.h"
+
 #define ALIASES_MAX 16U /* an alias of an alias of ... */
-#define DEPTH_MAX 64    /* libfyaml's own, for the search of a place */
+#define PLACE_BYTES 8192U
+#define DEPTH_MAX 64 /* libfyaml's own, for the search of a place */
 
 static struct fy_node *in(struct df_yaml_node *node)
 {
@@ -38,6 +41,23 @@ static struct fy_token *token_of(struct fy_node *node)
 		}
 	}
 	return NULL;
+}
+
+enum df_err df_yaml_place(struct df_yaml *y, struct df_yaml_node *node, struct df_str *ret_place)
+{
+	struct df_buf place;
+	struct fy_token *token = token_of(in(node));
+	const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
+	df_buf_init(&place, PLACE_BYTES);
+	(void)df_buf_addz(&place, y->source.path);
+	if (mark)
+		(void)df_buf_addf(&place, ":%d:%d", mark->line + 1, mark->column + 1);
+	struct df_str copy = df_buf_err(&place) == DF_OK ? df_arena_copy(y->arena, df_buf_str(&place)) : DF_STR("");
+	df_buf_release(&place);
+	if (!copy.p)
+		return df_yaml_no_memory(y);
+	*ret_place = copy;
+	return DF_OK;
 }
 
 enum df_err df_yaml_bad(struct df_yaml *y, struct df_yaml_node *node, const char *fmt, ...)

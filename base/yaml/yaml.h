@@ -71,6 +71,8 @@ size_t df_yaml_n_item(struct df_yaml_node *list);
 
 /* What is wrong at a node (the first text at or below it): DF_ERR_USAGE. */
 enum df_err df_yaml_bad(struct df_yaml *y, struct df_yaml_node *node, const char *fmt, ...) DF_PRINTF(3, 4);
+/* "path:line:column" of a node, for an error that is found later. DF_ERR_NOMEM. */
+enum df_err df_yaml_place(struct df_yaml *y, struct df_yaml_node *node, struct df_str *ret_place) DF_MUST_CHECK;
 enum df_err df_yaml_no_memory(const struct df_yaml *y);
 
 #endif

@@ -159,11 +159,67 @@ static void test_schema__references_may_run_in_circles(void **state)
 	assert_ok(tree, "{\"v\":1,\"kids\":[{\"v\":2},{\"v\":3,\"kids\":[]}]}");
 	assert_says(tree, "{\"v\":1,\"kids\":[{\"v\":2},{\"kids\":[]}]}",
 		    "/kids/1: the required property 'v' is missing\n");
-	assert_int_equal(check("{\"$ref\":\"#\"}", DF_STR("1")), DF_ERR_LIMIT);
-	assert_int_equal(check("{\"$ref\":\"#/$defs/a\",\"$defs\":{\"a\":{\"$ref\":\"#/$defs/b\"},\"b\":{\"$ref\":\"#/"
-			       "$defs/a\"}}}",
-			       DF_STR("1")),
-			 DF_ERR_LIMIT);
+}
+
+static void assert_loops(const char *schema, const char *words)
+{
+	struct df_schema *s = NULL;
+	struct df_fail told = {.msg = ""};
+	assert_int_equal(df_schema_compile(df_str_from(schema), &s, &told), DF_ERR_USAGE);
+	assert_null(s);
+	assert_non_null(strstr(told.msg, "leads back to itself"));
+	if (!strstr(told.msg, words))
+		fail_msg("'%s' does not have '%s'", told.msg, words);
+}
+
+static void test_schema__a_circle_that_steps_into_nothing_is_refused(void **state)
+{
+	(void)state;
+	assert_loops("{\"$ref\":\"#\"}", "at '/$ref'");
+	assert_loops(
+		"{\"$ref\":\"#/$defs/a\",\"$defs\":{\"a\":{\"$ref\":\"#/$defs/b\"},\"b\":{\"$ref\":\"#/$defs/a\"}}}",
+		"(/$defs/a/$ref, /$defs/b/$ref)");
+	assert_loops("{\"allOf\":[{\"anyOf\":[{\"type\":\"null\"},{\"oneOf\":[{\"$ref\":\"#\"}]}]}]}",
+		     "/allOf/0/anyOf/1/oneOf/0/$ref");
+	assert_loops("{\"not\":{\"if\":true,\"then\":{\"$ref\":\"#\"}}}", "/not/then/$ref");
+	assert_loops("{\"if\":{\"else\":{\"$ref\":\"#\"}}}", "/if/else/$ref");
+	assert_loops("{\"dependentSchemas\":{\"a\":{\"$ref\":\"#\"}}}", "/dependentSchemas/a/$ref");
+	assert_loops("{\"$dynamicRef\":\"#\"}", "/$dynamicRef");
+	assert_loops("{\"properties\":{\"a\":{\"$id\":\"x:/y\",\"$ref\":\"y\"}}}", "/properties/a/$ref");
+	assert_loops("{\"$defs\":{\"unused\":{\"$ref\":\"#/$defs/unused\"}}}", "/$defs/unused/$ref");
+}
+
+/* One schema named twice on the same value, or a circle through a value's parts, is none. */
+static void test_schema__circles_that_end_are_taken(void **state)
+{
+	(void)state;
+	assert_ok("{\"allOf\":[{\"$ref\":\"#/$defs/i\"},{\"anyOf\":[{\"$ref\":\"#/$defs/"
+		  "i\"}]}],\"$defs\":{\"i\":{\"type\":"
+		  "\"integer\"}}}",
+		  "1");
+	assert_ok("{\"anyOf\":[{\"type\":\"integer\"},{\"items\":{\"$ref\":\"#\"}}]}", "[1,[2,[]]]");
+	assert_ok("{\"additionalProperties\":{\"not\":{\"not\":{\"$ref\":\"#\"}}}}", "{\"a\":{\"b\":{}}}");
+	assert_ok("{\"propertyNames\":{\"$ref\":\"#\"},\"contains\":{\"$ref\":\"#\"}}", "{\"a\":1}");
+}
+
+/* As long a chain as a schema of 1 MB holds needs no stack, and no more time than its length. */
+static void test_schema__a_long_chain_of_references_is_searched_quickly(void **state)
+{
+	(void)state;
+	struct df_buf b;
+	struct df_schema *s = NULL;
+	df_buf_init(&b, 1 << 20);
+	(void)df_buf_addz(&b, "{\"$ref\":\"#/$defs/0\",\"$defs\":{");
+	for (int i = 0; i < 3000; i++)
+		(void)df_buf_addf(&b, "\"%d\":{\"$ref\":\"#/$defs/%d\"},", i, i + 1);
+	size_t open = b.n;
+	(void)df_buf_addz(&b, "\"3000\":{\"type\":\"null\"}}}");
+	assert_int_equal(df_schema_compile(df_buf_str(&b), &s, NULL), DF_OK);
+	df_schema_free(&s);
+	b.n = open;
+	(void)df_buf_addz(&b, "\"3000\":{\"$ref\":\"#/$defs/0\"}}}");
+	assert_loops(df_buf_z(&b), "/$defs/0/$ref, /$defs/1/$ref, /$defs/2/$ref, /$defs/3/$ref, ...");
+	df_buf_release(&b);
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -174,12 +230,13 @@ static void test_schema__references_may_run_in_circles(void **state)
 
 static void *walk_deep(void *arg)
 {
-	static const char in_place[] =
-		"{\"allOf\":[{\"anyOf\":[{\"oneOf\":[{\"if\":true,\"then\":{\"$ref\":\"#\"}}]}]}],"
-		"\"unevaluatedProperties\":false}";
-	static const char members[] = "{\"propertyNames\":true,\"additionalProperties\":{\"$ref\":\"#\"},"
-				      "\"not\":{\"not\":{\"$ref\":\"#\"}}}";
-	static const char *const schema[] = {"{\"$ref\":\"#\"}", in_place, members};
+	static const char in_place[] = "{\"$dynamicAnchor\":\"x\",\"allOf\":[{\"anyOf\":[{\"oneOf\":[{\"if\":true,"
+				       "\"then\":{\"$dynamicRef\":\"#x\"}}]}]}],"
+				       "\"unevaluatedProperties\":false}";
+	static const char members[] =
+		"{\"$dynamicAnchor\":\"x\",\"propertyNames\":true,\"additionalProperties\":{\"$ref\":\"#\"},"
+		"\"not\":{\"not\":{\"$dynamicRef\":\"#x\"}}}";
+	static const char *const schema[] = {"{\"$dynamicAnchor\":\"x\",\"$dynamicRef\":\"#x\"}", in_place, members};
 	struct df_arena own;
 	for (size_t i = 0; i < sizeof(schema) / sizeof(schema[0]); i++) {
 		struct df_schema *s = NULL;
@@ -413,6 +470,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_schema__of_keywords_that_are_there_twice_the_last_counts, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_schema__references_may_run_in_circles, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_schema__a_circle_that_steps_into_nothing_is_refused, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_schema__circles_that_end_are_taken, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_schema__a_long_chain_of_references_is_searched_quickly, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_schema__the_deepest_walk_fits_a_small_stack, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_schema__work_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_schema__patterns_that_explode_end_as_a_limit, setup, teardown),

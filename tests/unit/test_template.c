@@ -129,8 +129,27 @@ static void test_template__wrong_ones_are_refused_with_their_place(void **state)
 	assert_fails("{{  }}", DF_ERR_USAGE, "without the name of a field");
 	assert_fails("{{a..b}}", DF_ERR_USAGE, "without the name of a field");
 	assert_fails("{{\"a\": 1}, 2}", DF_ERR_USAGE, "'{{{{'");
-	assert_fails("{{{text}}}", DF_ERR_USAGE, "'{{{{'");
+	assert_fails("{{{text}}}", DF_ERR_USAGE,
+		     "the template has '{{{': a place has two braces on each side, '{{text}}'");
+	assert_fails("{{a{b}}", DF_ERR_USAGE, "another '{' before its '}}'");
+	assert_fails("{{a\n}}", DF_ERR_USAGE, "without its '}}' on the same line");
 	assert_fails("\xff", DF_ERR_UTF8, "UTF-8");
+}
+
+static struct df_str single(const char *text)
+{
+	return df_template_single_braces(df_str_from(text));
+}
+
+static void test_template__single_braces_are_found(void **state)
+{
+	(void)state;
+	assert_true(df_str_is(single("Sum up {text}"), "text"));
+	assert_true(df_str_is(single("{ {\"a\": 1} {metadata.title_2}!"), "metadata.title_2"));
+	assert_true(df_str_is(single("{{{{x} {y}"), "y"));
+	assert_null(single("").p);
+	assert_null(single("{} { x } {\"a\": 1} {a b} {unclosed").p);
+	assert_null(single("{{text}}").p);
 }
 
 static void test_template__is_bounded(void **state)
@@ -201,7 +220,7 @@ static void test_preset__users_own_come_first(void **state)
 	assert_int_equal(df_preset_file_parse(yaml, "p.yaml", &arena, &user, &fail), DF_OK);
 	assert_string_equal(apply("llm preset=mine", &user), "llm temperature=0.3 max_tokens=20");
 	assert_string_equal(apply("llm preset=analyst", &user), "llm top_p=0.5");
-	assert_non_null(strstr(apply("llm preset=odd", &user), "(p.yaml) sets 'colour'"));
+	assert_non_null(strstr(apply("llm preset=odd", &user), "p.yaml:4:7: preset 'odd' sets 'colour'"));
 	assert_non_null(
 		strstr(apply("llm preset=nope", &user), "there are analyst, creative, strict, mine, analyst, odd"));
 }
@@ -303,6 +322,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_template__added_fields_come_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_template__wrong_ones_are_refused_with_their_place, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_template__single_braces_are_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_template__is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_preset__sets_what_is_not_given, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_preset__users_own_come_first, setup, teardown),

@@ -434,7 +434,8 @@ static enum df_err compile(struct df_schema_compiler *c, struct df_str text)
 	DF_TRY(df_schema_add_resource(c, DF_STR(BASE), json, &r));
 	DF_TRY(df_schema_walk(c, json, r->uri, r, &s->root));
 	r->node = s->root;
-	return df_schema_link(c);
+	DF_TRY(df_schema_link(c));
+	return df_schema_find_loops(c);
 }
 
 enum df_err df_schema_compile_among(struct df_str text, const struct df_schema_doc *doc, size_t n_doc,

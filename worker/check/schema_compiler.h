@@ -53,5 +53,7 @@ enum df_err df_schema_add_reference(struct df_schema_compiler *c, struct df_node
 				    bool dynamic) DF_MUST_CHECK;
 /* Looks all of them up, and what that brings in as well. */
 enum df_err df_schema_link(struct df_schema_compiler *c) DF_MUST_CHECK;
+/* Of what is linked: DF_ERR_USAGE when a schema leads back to itself on the same value. */
+enum df_err df_schema_find_loops(struct df_schema_compiler *c) DF_MUST_CHECK;
 
 #endif

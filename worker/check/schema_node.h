@@ -53,6 +53,7 @@ struct df_node_range { /* whole numbers; UINT64_MAX: no upper end */
 
 struct df_node {
 	bool is_bool, allows; /* true and false as schemas */
+	uint8_t colour;       /* of the search for loops */
 	struct df_schema_resource *resource;
 	struct df_str base; /* for references in it */
 	/* --- any value --- */

@@ -24,7 +24,7 @@ DF_CHECK_LEAF bool df_check_strings(struct df_check_run *r, const struct df_chec
 		if (!df_check_pay(r, t->v->string.n / 64))
 			return false;
 		if (!df_check_in_range(&n->length, length))
-			ok = df_check_say(r, t->at, "%s has %llu characters; %s %llu are allowed",
+			ok = df_check_say(r, t->at, "%s has %llu characters; %s %llu are wanted",
 					  df_check_short(t->v, z), (unsigned long long)length,
 					  length < n->length.min ? "at least" : "at most",
 					  (unsigned long long)(length < n->length.min ? n->length.min : n->length.max));

@@ -5,8 +5,10 @@
 #include "worker/provider/fake.h"
 
 #define DEPTH_MAX 16
+#define DEPTH_SHORT                                                                                                    \
+	6 /* from here on only what must be there, so that schemas which refer to themselves come to an end */
 #define ITEMS_MAX 64
-#define LENGTH_MAX 1000
+#define LENGTH_WANTED_MAX (1U << 20) /* of a string that must be long */
 
 static const char *const word[] = {"amber",  "basin", "cedar",  "delta",  "ember",  "fjord", "grove",  "harbor",
 				   "island", "jade",  "kelp",   "lagoon", "meadow", "north", "ocean",  "pine",
@@ -61,11 +63,11 @@ static void add_number(struct df_buf *b, const struct df_json *schema, uint64_t 
 
 static void add_string(struct df_buf *b, const struct df_json *schema, uint64_t *random)
 {
-	uint64_t low = df_json_get_u64(schema, "minLength", 0), high = df_json_get_u64(schema, "maxLength", LENGTH_MAX);
+	uint64_t low = df_json_get_u64(schema, "minLength", 0), high = df_json_get_u64(schema, "maxLength", UINT64_MAX);
 	struct df_buf text;
-	df_buf_init(&text, 2 * LENGTH_MAX);
+	df_buf_init(&text, 2U * LENGTH_WANTED_MAX);
 	df_fake_words(&text, random, 2);
-	while (text.n < low && text.n < LENGTH_MAX)
+	while (text.n < low && text.n < LENGTH_WANTED_MAX && df_buf_err(&text) == DF_OK)
 		(void)df_buf_addc(&text, 'x');
 	struct df_str s = df_buf_str(&text);
 	s.n = s.n > high ? high : s.n;
@@ -73,13 +75,25 @@ static void add_string(struct df_buf *b, const struct df_json *schema, uint64_t 
 	df_buf_release(&text);
 }
 
+static bool is_in(const struct df_json *list, struct df_str word_)
+{
+	for (const struct df_json *m = list ? list->child : NULL; m; m = m->next)
+		if (m->type == DF_JSON_STRING && df_str_eq(m->string, word_))
+			return true;
+	return false;
+}
+
 static void add_object(struct df_buf *b, const struct df_json *schema, const struct df_json *root, uint64_t *random,
 		       int depth)
 {
-	const struct df_json *properties = df_json_get(schema, "properties");
+	const struct df_json *properties = df_json_get(schema, "properties"), *needed = df_json_get(schema, "required");
+	bool first = true;
 	(void)df_buf_addc(b, '{');
 	for (const struct df_json *p = properties ? properties->child : NULL; p; p = p->next) {
-		(void)df_buf_addz(b, p == properties->child ? "" : ",");
+		if (depth >= DEPTH_SHORT && !is_in(needed, p->key))
+			continue;
+		(void)df_buf_addz(b, first ? "" : ",");
+		first = false;
 		(void)df_json_add_string(b, p->key);
 		(void)df_buf_addc(b, ':');
 		df_fake_instance(b, p, root, random, depth + 1);
@@ -90,7 +104,8 @@ static void add_object(struct df_buf *b, const struct df_json *schema, const str
 static void add_list(struct df_buf *b, const struct df_json *schema, const struct df_json *root, uint64_t *random,
 		     int depth)
 {
-	uint64_t n = df_json_get_u64(schema, "minItems", 1), most = df_json_get_u64(schema, "maxItems", ITEMS_MAX);
+	uint64_t n = df_json_get_u64(schema, "minItems", depth < DEPTH_SHORT),
+		 most = df_json_get_u64(schema, "maxItems", ITEMS_MAX);
 	n = n > most ? most : n > ITEMS_MAX ? ITEMS_MAX : n;
 	(void)df_buf_addc(b, '[');
 	for (uint64_t i = 0; i < n; i++) {
@@ -106,6 +121,39 @@ static const struct df_json *nth(const struct df_json *list, size_t i)
 	while (v && i--)
 		v = v->next;
 	return v;
+}
+
+/* Nothing below it: no reference, no members, no items. */
+static bool is_leaf(const struct df_json *schema)
+{
+	static const char *const deeper[] = {"$ref", "properties", "items", "anyOf", "oneOf", "allOf"};
+	for (size_t i = 0; i < sizeof(deeper) / sizeof(deeper[0]); i++)
+		if (df_json_get(schema, deeper[i]))
+			return false;
+	return true;
+}
+
+/* Of alternatives the first, and deep down the first that ends there. */
+static const struct df_json *chosen(const struct df_json *list, bool may_choose, int depth)
+{
+	for (const struct df_json *m = may_choose && depth >= DEPTH_SHORT ? list->child : NULL; m; m = m->next)
+		if (is_leaf(m))
+			return m;
+	return list->child;
+}
+
+/* Of a type, or a list of them: the first, and deep down the last that has nothing below it. */
+static struct df_str type_of(const struct df_json *type, int depth)
+{
+	const struct df_json *found = type;
+	if (type && type->type == DF_JSON_ARRAY) {
+		found = type->child;
+		for (const struct df_json *m = type->child; m && depth >= DEPTH_SHORT; m = m->next)
+			if (m->type == DF_JSON_STRING && !df_str_is(m->string, "object") &&
+			    !df_str_is(m->string, "array"))
+				found = m;
+	}
+	return found && found->type == DF_JSON_STRING ? found->string : DF_STR("string");
 }
 
 void df_fake_instance(struct df_buf *b, const struct df_json *schema, const struct df_json *root, uint64_t *random,
@@ -131,13 +179,11 @@ void df_fake_instance(struct df_buf *b, const struct df_json *schema, const stru
 	for (size_t i = 0; i < 3; i++) {
 		const struct df_json *list = df_json_get(schema, choice[i]);
 		if (!type && list && list->type == DF_JSON_ARRAY && list->n) {
-			df_fake_instance(b, list->child, root, random, depth + 1);
+			df_fake_instance(b, chosen(list, i < 2, depth), root, random, depth + 1);
 			return;
 		}
 	}
-	if (type && type->type == DF_JSON_ARRAY)
-		type = type->child;
-	struct df_str t = type && type->type == DF_JSON_STRING ? type->string : DF_STR("string");
+	struct df_str t = type_of(type, depth);
 	if (df_str_is(t, "object") || (!type && df_json_get(schema, "properties")))
 		add_object(b, schema, root, random, depth);
 	else if (df_str_is(t, "array"))

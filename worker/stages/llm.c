@@ -2,25 +2,13 @@
 /*
  * llm: one call of a language model for each row; its answer becomes a field.
  *
- * DESIGN: all calls of a batch are out at once, in rounds. Round 0 asks for every row; an answer that the schema refuses goes back with the
- * checker's words as a further turn, and the next round asks for those rows alone. Nothing is kept between batches: `state` is read-only after open,
- * since several batches wait inside process() at the same time. An answer out of the cache passes the same checks as a fresh one.
+ * DESIGN: here are options, opening and closing, and what becomes of answers; llm_prompt.c makes prompts, llm_rounds.c asks. Nothing is kept between
+ * batches: `state` is read-only after open, since several batches wait inside process() at the same time. An answer out of the cache passes the same
+ * checks as a fresh one.
  */
-#include "worker/stages/llm.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "base/json.h"
 #include "base/limits.h"
 #include "base/pipeline.h"
-#include "worker/stages/rows.h"
-#include "worker/stages/show.h"
-#include "worker/stages/template.h"
-
-#define REPAIR_MAX 2
-#define TURNS_MAX (2 + 2 * REPAIR_MAX)
+#include "worker/stages/llm_own.h"
 
 #define AT(member) offsetof(struct df_llm_options, member)
 static const struct df_opt option_rows[] = {
@@ -68,7 +56,7 @@ static const struct df_opt option_rows[] = {
 	 .offset = AT(repair),
 	 .initial = "1",
 	 .min = 0,
-	 .max = REPAIR_MAX,
+	 .max = DF_LLM_REPAIR_MAX,
 	 .help = "How often an answer that does not fit the schema goes back to the model, with what is wrong with it"},
 	{.name = "truncated",
 	 .type = DF_OPT_ENUM,
@@ -117,26 +105,6 @@ static const struct df_opt option_rows[] = {
 	{.name = NULL},
 };
 
-struct llm {
-	const struct df_llm_options *options;
-	struct df_api api;
-	struct df_template *prompt, *system; /* system NULL: none */
-	struct df_schema *schema;            /* NULL: none */
-	bool told_in_words;                  /* a route has no schema mode */
-	struct df_str output;
-	struct df_show show;
-};
-
-/* A row on its way. */
-struct item {
-	struct df_row *row;
-	struct df_ask_turn turn[TURNS_MAX];
-	size_t n_turn;
-	int64_t repaired;
-	bool fresh;           /* what the cache had for these turns did not fit */
-	struct df_str answer; /* JSON, compact; or text */
-};
-
 /* ------------------------------------------------------------------ opening */
 
 static bool between(double v, double low)
@@ -158,6 +126,12 @@ static enum df_err check(const void *options, struct df_fail *fail)
 		return df_fail(fail, DF_ERR_USAGE, "temperature and top_p are not negative (-1: the provider's own)");
 	if (!o->output.n)
 		return df_fail(fail, DF_ERR_USAGE, "option 'output' needs the name of a field");
+	if (!df_str_trim(o->prompt).n)
+		return df_fail(fail, DF_ERR_USAGE,
+			       "option 'prompt' is empty; it says what is asked, e.g. prompt='Sum up: {{text}}'");
+	if (o->schema.p && !df_str_trim(o->schema).n) /* it would switch checking off */
+		return df_fail(fail, DF_ERR_USAGE,
+			       "option 'schema' is empty; leave it out, or give a JSON Schema ({} allows any JSON)");
 	DF_TRY(df_api_check(&o->api, o->model, fail));
 	df_arena_init(&scratch, (size_t)16 << 20, 0);
 	enum df_err err = df_template_compile(o->prompt, &scratch, &t, &why);
@@ -172,7 +146,7 @@ static enum df_err check(const void *options, struct df_fail *fail)
 	return DF_OK;
 }
 
-static enum df_err open_schema(struct llm *l, struct df_fail *fail)
+static enum df_err open_schema(struct df_llm *l, struct df_fail *fail)
 {
 	if (!l->options->schema.n)
 		return DF_OK;
@@ -185,7 +159,7 @@ static enum df_err open_schema(struct llm *l, struct df_fail *fail)
 static enum df_err open_(struct df_stage *s, const struct df_stage_env *env, struct df_fail *fail)
 {
 	const struct df_llm_options *o = s->options;
-	struct llm *l = df_arena_zalloc(env->arena, sizeof(*l));
+	struct df_llm *l = df_arena_zalloc(env->arena, sizeof(*l));
 	if (!l)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for a stage");
 	s->state = l;
@@ -202,7 +176,7 @@ static enum df_err open_(struct df_stage *s, const struct df_stage_env *env, str
 
 static void close_(struct df_stage *s)
 {
-	struct llm *l = s->state;
+	struct df_llm *l = s->state;
 	if (!l)
 		return;
 	df_schema_free(&l->schema);
@@ -210,259 +184,14 @@ static void close_(struct df_stage *s)
 	s->state = NULL;
 }
 
-/* ------------------------------------------------------------------ asking */
-
-static enum df_err add_turn(struct item *it, enum df_turn_role role, struct df_str text)
-{
-	DF_ASSERT(it->n_turn < TURNS_MAX);
-	it->turn[it->n_turn++] = (struct df_ask_turn){role, text};
-	return DF_OK;
-}
-
-static enum df_err system_text(const struct llm *l, const struct df_row *row, struct df_arena *arena,
-			       struct df_str *ret, struct df_fail *fail)
-{
-	struct df_str text = {NULL, 0};
-	if (l->system)
-		DF_TRY(df_template_fill(l->system, row, arena, &text, fail));
-	if (l->schema && l->told_in_words) {
-		struct df_str schema = l->options->schema;
-		static const char words[] = DF_LLM_SCHEMA_WORDS;
-		char *p = df_arena_alloc(arena, text.n + 2 + sizeof(words) + schema.n);
-		size_t n = 0;
-		if (!p)
-			return df_fail(fail, DF_ERR_NOMEM, "no memory for a prompt");
-		if (text.n) {
-			memcpy(p, text.p, text.n);
-			memcpy(p + text.n, "\n\n", 2);
-			n = text.n + 2;
-		}
-		memcpy(p + n, words, sizeof(words) - 1);
-		memcpy(p + n + sizeof(words) - 1, schema.p, schema.n);
-		text = (struct df_str){p, n + sizeof(words) - 1 + schema.n};
-	}
-	*ret = text;
-	return DF_OK;
-}
-
-/* DF_ERR_NOMEM is the batch's; anything else has rejected the document. */
-static enum df_err first_turns(const struct llm *l, struct df_batch *b, struct item *it)
-{
-	struct df_str system = {NULL, 0}, prompt = {NULL, 0};
-	struct df_fail why = {.msg = ""};
-	enum df_err err = system_text(l, it->row, b->arena, &system, &why);
-	if (err == DF_OK)
-		err = df_template_fill(l->prompt, it->row, b->arena, &prompt, &why);
-	if (err == DF_ERR_NOMEM)
-		return err;
-	if (err == DF_OK && !df_str_trim(prompt).n)
-		err = df_fail(&why, DF_ERR_RANGE, "the prompt is empty");
-	if (err != DF_OK) {
-		df_doc_reject(b, it->row->doc, l->api.call_name, err, "%s", why.msg);
-		return err;
-	}
-	if (system.n)
-		DF_TRY(add_turn(it, DF_TURN_SYSTEM, system));
-	return add_turn(it, DF_TURN_USER, prompt);
-}
-
-static void on_text(void *self, struct df_str text)
-{
-	df_show(&((const struct llm *)self)->show, text);
-}
-
-static void fill_ask(const struct llm *l, struct item *it, struct df_call *call)
-{
-	const struct df_llm_options *o = l->options;
-	struct df_ask *ask = &call->ask;
-	size_t bytes = 0;
-	call->fresh = it->fresh;
-	ask->kind = DF_ASK_CHAT;
-	ask->turn = it->turn;
-	ask->n_turn = it->n_turn;
-	ask->temperature = o->temperature < 0 ? NAN : o->temperature;
-	ask->top_p = o->top_p < 0 ? NAN : o->top_p;
-	ask->max_tokens = o->max_tokens;
-	ask->seed = o->seed;
-	if (l->schema) {
-		ask->schema = o->schema;
-		ask->schema_name = DF_STR("answer");
-		bytes = o->schema.n;
-	}
-	for (size_t i = 0; i < it->n_turn; i++)
-		bytes += it->turn[i].text.n + 16;
-	ask->tokens_in = df_api_tokens(bytes);
-	if (l->show.fd >= 0 && !l->schema) { /* with a schema nothing is shown before it is checked */
-		ask->stream = true;
-		call->on_text = on_text;
-		call->text_self = (void *)(uintptr_t)l;
-	}
-}
-
-/* ------------------------------------------------------------------ answers */
-
-static void reject(const struct llm *l, struct df_batch *b, struct item *it, enum df_err err, const char *words)
-{
-	df_doc_reject(b, it->row->doc, l->api.call_name, err, "%s", words);
-}
-
-/* True: the answer came whole. */
-static bool is_whole(const struct llm *l, struct df_batch *b, struct item *it, const struct df_call *call)
-{
-	const struct df_answer *a = &call->answer;
-	if (call->err != DF_OK) {
-		reject(l, b, it, call->err, call->message[0] ? call->message : "the call failed");
-		return false;
-	}
-	if (a->finish == DF_FINISH_STOP)
-		return true;
-	if (a->finish == DF_FINISH_LENGTH && l->options->truncated == DF_LLM_KEEP && !l->schema) {
-		df_counters_add(b->counters, "truncated", 1);
-		return true;
-	}
-	if (a->finish == DF_FINISH_LENGTH)
-		reject(l, b, it, DF_ERR_LIMIT,
-		       l->schema ? "the answer was cut off at max_tokens; allow more"
-				 : "the answer was cut off at max_tokens; allow more, or truncated=keep");
-	else
-		df_doc_reject(b, it->row->doc, l->api.call_name, DF_ERR_UNSUPPORTED,
-			      a->finish == DF_FINISH_FILTER
-				      ? "the provider's content filter ended the answer (finish reason '%s')"
-				      : "the answer ended neither by itself nor at its length (finish reason '%s')",
-			      a->finish_word);
-	return false;
-}
-
-/* The answer against the schema. *ret_again: it goes back; one that was kept is asked for anew before, or no later run could do better. */
-static enum df_err validate(const struct llm *l, struct df_batch *b, struct item *it, struct df_str answer,
-			    bool was_kept, bool *ret_again)
-{
-	struct df_buf why;
-	struct df_str json = df_llm_bare_json(answer), complaint = {NULL, 0};
-	df_buf_init(&why, 16384);
-	enum df_err err = df_llm_check(l->schema, json, &why);
-	bool wrong = err == DF_ERR_TYPE || err == DF_ERR_PARSE;
-	if (err == DF_OK) {
-		err = df_llm_compact(json, b->arena, &it->answer);
-	} else if (wrong && was_kept && !it->fresh) {
-		it->fresh = *ret_again = true;
-		err = DF_OK;
-	} else if (wrong && it->repaired < l->options->repair) {
-		err = df_llm_complaint(df_buf_str(&why), b->arena, &complaint);
-		struct df_str said = df_arena_copy(b->arena, answer);
-		if (err == DF_OK && said.p) {
-			DF_TRY(add_turn(it, DF_TURN_ASSISTANT, said.n ? said : DF_STR("(nothing)")));
-			DF_TRY(add_turn(it, DF_TURN_USER, complaint));
-			it->repaired++;
-			it->fresh = false;
-			df_counters_add(b->counters, "repaired", 1);
-			*ret_again = true;
-		}
-		err = said.p ? err : DF_ERR_NOMEM;
-	} else if (wrong) {
-		df_doc_reject(b, it->row->doc, l->api.call_name, err,
-			      "the answer is not valid against the schema: %.*s", (int)(why.n ? why.n - 1 : 0),
-			      why.n ? why.p : "");
-		err = DF_OK;
-	} else if (err == DF_ERR_LIMIT) {
-		df_doc_reject(b, it->row->doc, l->api.call_name, err,
-			      "the answer cannot be checked against the schema: %.*s; ask for less at once",
-			      (int)(why.n < 300 ? why.n : 300), why.n ? why.p : "");
-		err = DF_OK;
-	}
-	df_buf_release(&why);
-	return err;
-}
-
-static enum df_err take_answer(const struct llm *l, struct df_batch *b, struct item *it, const struct df_call *call,
-			       bool *ret_again)
-{
-	*ret_again = false;
-	if (!is_whole(l, b, it, call))
-		return DF_OK;
-	if (l->schema)
-		return validate(l, b, it, call->answer.text, call->cached, ret_again);
-	struct df_buf json;
-	df_buf_init(&json, DF_API_ANSWER_BYTES * 6);
-	enum df_err err = df_json_add_string(&json, call->answer.text);
-	if (err == DF_OK) {
-		it->answer = df_arena_copy(b->arena, df_buf_str(&json));
-		err = it->answer.p ? DF_OK : DF_ERR_NOMEM;
-	}
-	df_buf_release(&json);
-	return err;
-}
-
-/* One round over `item`; those that go back are moved to the front. */
-static enum df_err round_(const struct llm *l, struct df_batch *b, struct item **item, size_t n, size_t *ret_again,
-			  struct df_fail *fail)
-{
-	struct df_call *call = calloc(n, sizeof(*call));
-	struct df_arena *arena = calloc(n, sizeof(*arena));
-	size_t again = 0;
-	enum df_err err = call && arena ? DF_OK : DF_ERR_NOMEM;
-	for (size_t i = 0; i < n && err == DF_OK; i++) {
-		err = df_api_prepare(&l->api, &call[i], &arena[i], item[i]->row->doc);
-		fill_ask(l, item[i], &call[i]);
-	}
-	if (err == DF_OK)
-		err = df_api_run(&l->api, call, n, b, fail);
-	for (size_t i = 0; i < n && err == DF_OK; i++) {
-		bool back = false;
-		err = take_answer(l, b, item[i], &call[i], &back);
-		if (back)
-			item[again++] = item[i];
-	}
-	for (size_t i = 0; arena && i < n; i++)
-		df_arena_release(&arena[i]);
-	free(arena);
-	free(call);
-	*ret_again = again;
-	return err == DF_ERR_NOMEM ? df_fail(fail, err, "no memory for %zu calls", n) : err;
-}
-
-static enum df_err collect(const struct llm *l, struct df_batch *b, struct item **ret_all, struct item **todo,
-			   size_t *ret_n)
-{
-	struct item *all = df_arena_zalloc(b->arena, (b->n_row + 1) * sizeof(*all));
-	size_t n = 0;
-	if (!all)
-		return DF_ERR_NOMEM;
-	DF_EACH_LIVE_ROW(row, b)
-	{
-		struct item *it = &all[n];
-		it->row = row;
-		enum df_err err = first_turns(l, b, it);
-		if (err == DF_ERR_NOMEM)
-			return err;
-		if (err == DF_OK)
-			todo[n++] = it;
-	}
-	*ret_all = all;
-	*ret_n = n;
-	return DF_OK;
-}
-
-/* A row whose document was rejected meanwhile (by another of its rows) is not asked for. */
-static size_t still_live(struct item **todo, size_t n)
-{
-	size_t kept = 0;
-	for (size_t i = 0; i < n; i++)
-		if (df_row_live(todo[i]->row))
-			todo[kept++] = todo[i];
-	return kept;
-}
-
 static enum df_err process(struct df_stage *s, struct df_batch *b, struct df_fail *fail)
 {
-	const struct llm *l = s->state;
-	struct item *all = NULL, **todo = df_arena_array(b->arena, b->n_row + 1, sizeof(*todo));
-	size_t n = 0, left = 0;
-	if (!todo || collect(l, b, &all, todo, &n) != DF_OK)
+	const struct df_llm *l = s->state;
+	struct df_llm_item *all = NULL, **todo = df_arena_array(b->arena, b->n_row + 1, sizeof(*todo));
+	size_t n = 0;
+	if (!todo || df_llm_collect(l, b, &all, todo, &n) != DF_OK)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for the prompts of %zu rows", b->n_row);
-	for (left = still_live(todo, n); left; left = still_live(todo, left)) {
-		DF_TRY(round_(l, b, todo, left, &left, fail));
-	}
+	DF_TRY(df_llm_ask_all(l, b, todo, n, fail));
 	for (size_t i = 0; i < n; i++) {
 		if (!df_row_live(all[i].row))
 			continue;

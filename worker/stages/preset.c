@@ -11,9 +11,9 @@ static struct df_pipeline_opt creative[] = {OPT("temperature", "1"), OPT("top_p"
 static struct df_pipeline_opt strict[] = {OPT("temperature", "0"), OPT("max_tokens", "400"), OPT("seed", "7"),
 					  OPT("repair", "2")};
 static struct df_preset built_in[] = {
-	{{"analyst", 7}, analyst, sizeof(analyst) / sizeof(analyst[0]), {"built-in", 8}},
-	{{"creative", 8}, creative, sizeof(creative) / sizeof(creative[0]), {"built-in", 8}},
-	{{"strict", 6}, strict, sizeof(strict) / sizeof(strict[0]), {"built-in", 8}},
+	{{"analyst", 7}, analyst, sizeof(analyst) / sizeof(analyst[0]), {"built-in", 8}, NULL},
+	{{"creative", 8}, creative, sizeof(creative) / sizeof(creative[0]), {"built-in", 8}, NULL},
+	{{"strict", 6}, strict, sizeof(strict) / sizeof(strict[0]), {"built-in", 8}, NULL},
 };
 const struct df_presets df_presets_built_in = {built_in, sizeof(built_in) / sizeof(built_in[0])};
 
@@ -48,6 +48,37 @@ static bool given(const struct df_pipeline_stage *s, const struct df_opt *rows, 
 	return false;
 }
 
+static size_t size_of(const struct df_opt *rows)
+{
+	size_t size = 0;
+	for (const struct df_opt *row = rows; row->name; row++)
+		size = row->offset > size ? row->offset : size;
+	return size + sizeof(struct df_str_list);
+}
+
+/* What is wrong with an option is told with its place in the file, which nobody knows any more later. */
+static enum df_err check_option(const struct df_pipeline_stage *s, const struct df_preset *p, size_t i,
+				const struct df_opt *rows, struct df_arena *arena, struct df_fail *fail)
+{
+	const struct df_pipeline_opt *o = &p->opt[i];
+	const struct df_opt *row = df_conf_find(rows, o->key);
+	struct df_str place = p->place ? p->place[i] : p->from;
+	struct df_fail why = {.msg = ""};
+	if (!row || strcmp(row->name, "preset") == 0)
+		return df_fail(fail, DF_ERR_USAGE,
+			       "%.1000s: preset '%.*s' sets '%.*s', which stage '" DF_STR_FMT "' does not have",
+			       place.p, (int)(p->name.n < 80 ? p->name.n : 80), p->name.p,
+			       (int)(o->key.n < 80 ? o->key.n : 80), o->key.p, DF_STR_ARG(s->name));
+	void *scratch = df_arena_zalloc(arena, size_of(rows));
+	if (!scratch)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for a preset");
+	enum df_err err = df_conf_set(rows, arena, scratch, o->key, o->value, &why);
+	if (err == DF_OK || err == DF_ERR_NOMEM)
+		return err == DF_OK ? err : df_fail(fail, err, "%s", why.msg);
+	return df_fail(fail, DF_ERR_USAGE, "%.1000s: preset '%.*s': %s", place.p,
+		       (int)(p->name.n < 80 ? p->name.n : 80), p->name.p, why.msg);
+}
+
 enum df_err df_preset_apply(struct df_pipeline_stage *s, const struct df_opt *rows, const struct df_presets *user,
 			    struct df_arena *arena, struct df_fail *fail)
 {
@@ -65,13 +96,7 @@ enum df_err df_preset_apply(struct df_pipeline_stage *s, const struct df_opt *ro
 	s->n_opt--;
 	for (size_t i = 0; i < p->n_opt; i++) {
 		const struct df_opt *row = df_conf_find(rows, p->opt[i].key);
-		if (!row || strcmp(row->name, "preset") == 0)
-			return df_fail(fail, DF_ERR_USAGE,
-				       "preset '" DF_STR_FMT "' (" DF_STR_FMT ") sets '%.*s', which stage '" DF_STR_FMT
-				       "' does not have",
-				       DF_STR_ARG(name), DF_STR_ARG(p->from),
-				       (int)(p->opt[i].key.n < 80 ? p->opt[i].key.n : 80), p->opt[i].key.p,
-				       DF_STR_ARG(s->name));
+		DF_TRY(check_option(s, p, i, rows, arena, fail));
 		if (!given(s, rows, row))
 			DF_TRY(df_pipeline_set(s, arena, p->opt[i].key, p->opt[i].value, fail));
 	}

@@ -15,7 +15,8 @@ struct df_preset {
 	struct df_str name;
 	struct df_pipeline_opt *opt;
 	size_t n_opt;
-	struct df_str from; /* for errors: "built-in", or the file */
+	struct df_str from;   /* for errors: "built-in", or the file */
+	struct df_str *place; /* of each option: "file:line:column"; NULL for a built-in one */
 };
 
 struct df_presets {

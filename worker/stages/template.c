@@ -46,6 +46,22 @@ static void add(struct reader *r, struct df_str text, bool place)
 		r->t->piece[r->t->n++] = (struct piece){text, place};
 }
 
+/* At a "{{" whose name ended at `r->at` with something else than "}}". */
+static enum df_err not_closed(const struct reader *r, size_t from)
+{
+	if (r->at == from + 2 && here(r, "{"))
+		return bad(
+			r, from,
+			"'{{{': a place has two braces on each side, '{{text}}'; a brace of your own before one stands "
+			"apart, '{ {{text}} }' (two braces that are only text are written '{{{{')");
+	if (here(r, "{"))
+		return bad(
+			r, from,
+			"a '{{' with another '{' before its '}}' (two braces that are only text are written '{{{{')");
+	return bad(r, from,
+		   "a '{{' without its '}}' on the same line (two braces that are only text are written '{{{{')");
+}
+
 /* At "{{". */
 static enum df_err place(struct reader *r)
 {
@@ -54,7 +70,7 @@ static enum df_err place(struct reader *r)
 		if (r->text.p[r->at] == '{' || r->text.p[r->at] == '\n')
 			break;
 	if (!here(r, "}}"))
-		return bad(r, from, "a '{{' without its '}}' (two braces that are only text are written '{{{{')");
+		return not_closed(r, from);
 	struct df_str name = df_str_trim((struct df_str){r->text.p + from + 2, r->at - from - 2});
 	if (!name.n || name.p[0] == '.' || name.p[name.n - 1] == '.' || memmem(name.p, name.n, "..", 2))
 		return bad(r, from, "a '{{...}}' without the name of a field");
@@ -204,4 +220,23 @@ enum df_err df_template_fill(const struct df_template *t, const struct df_row *r
 	if (err == DF_OK)
 		*ret_text = text;
 	return err;
+}
+
+static bool is_of_name(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+}
+
+struct df_str df_template_single_braces(struct df_str text)
+{
+	for (size_t i = 0; i < text.n; i++) {
+		size_t end = i + 1;
+		if (text.p[i] != '{')
+			continue;
+		while (end < text.n && is_of_name(text.p[end]))
+			end++;
+		if (end > i + 1 && end < text.n && text.p[end] == '}' && (i == 0 || text.p[i - 1] != '{'))
+			return (struct df_str){text.p + i + 1, end - i - 1};
+	}
+	return (struct df_str){NULL, 0};
 }

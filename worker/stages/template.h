@@ -29,5 +29,7 @@ enum df_err df_template_fill(const struct df_template *t, const struct df_row *r
 
 /* True when it has no places: the same for all rows. */
 bool df_template_is_plain(const struct df_template *t);
+/* The name in the first "{name}" with single braces, as other languages write places; here it is only text. p NULL: there is none. */
+struct df_str df_template_single_braces(struct df_str text);
 
 #endif
