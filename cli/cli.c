@@ -30,9 +30,9 @@ const struct df_command df_commands[] = {
 	 "signal ends it at once.\n"
 	 "Exit status: 0 all done, or the reader of stdout has gone (docflume run ... | head); 1 fatal, more errors "
 	 "than "
-	 "--max-errors, or killed where it cannot go on; 2 usage; 3 done with rejects; 75 stopped early, the same "
-	 "command "
-	 "goes on.\n",
+	 "--max-errors, or killed where it cannot go on; 2 usage; 3 done with rejects; 4 --budget or a limit of the "
+	 "day is "
+	 "used up, the same command goes on later or with more; 75 stopped early, the same command goes on.\n",
 	 df_cmd_run, df_run_rows, df_run_args, false},
 	{"batch", "PIPELINE -o DIR INPUT...", "run a pipeline whose calls are a provider's batches, at half the price",
 	 "Like 'run', but what stages ask a model goes through the provider's batch service: half the price, answers "
@@ -72,6 +72,7 @@ const struct df_command df_commands[] = {
 	 "What is durable (counts, reasons), and while the run lives: what each process has in work and since when, "
 	 "the "
 	 "slowest places, deaths. Strikes are deaths that a document is to blame for. Nothing is written.\n"
+	 "With calls of models also what they have cost.\n"
 	 "Exit status: 0 running or finished; 1 failed; 3 finished with rejects; 75 the same command goes on.\n",
 	 df_cmd_status, df_status_rows, df_status_args, false},
 	{"trace", "DIR", "tell what the calls of a run did and when",
@@ -80,13 +81,14 @@ const struct df_command df_commands[] = {
 	 "Without an "
 	 "option, and with --summary, it prints a table of calls by model and outcome. Traces hold counts, times, ids "
 	 "and classes, never keys, prompts or answers.\n"
-	 "Exit status: 0; 1 it cannot be read, written or sent.\n",
+	 "Exit status: 0; 1 it cannot be read, written or sent; 2 usage.\n",
 	 df_cmd_trace, df_trace_rows, df_trace_args, false},
 	{"cache", "stats|clear", "look at the cache of answers, or empty it",
 	 "Answers of models that were paid for are kept on disk and used again, by all runs of this user. 'stats' "
 	 "tells "
 	 "what is there and "
-	 "how often it was of use, over all runs; 'clear' empties it, also while runs use it.\n"
+	 "how often it was of use, over all runs; 'clear' empties it, also while runs use it, and says what was in "
+	 "it.\n"
 	 "Exit status: 0; 1 there is none, or it cannot be used.\n",
 	 df_cmd_cache, df_cache_rows, df_cache_args, false},
 	{"stages", "[NAME]", "list the stages, or tell all about one", NULL, df_cmd_stages, df_stages_rows,

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "cli/batch_rows.h"
+#include "cli/cache_option.h"
 #include "cli/resolve.h"
 #include "coordinator/cells/dataset.h"
 #include "worker/batch/batch.h"
@@ -27,7 +28,7 @@ struct job {
 	struct df_args args;
 	struct df_arena *arena;
 	struct df_str pipeline; /* empty: request lines */
-	bool has_vectors;
+	bool has_vectors, no_cache;
 	struct df_dataset dataset;
 	struct df_fail *fail;
 };
@@ -105,6 +106,7 @@ static enum df_err open_inputs(struct job *j)
 static enum df_err check_options(struct job *j)
 {
 	const struct df_batch_request *r = &j->r;
+	DF_TRY(df_cache_option(r->cache, &j->no_cache, j->fail));
 	if (!r->out.n || df_str_is(r->out, "-"))
 		return df_fail(j->fail, DF_ERR_USAGE, "a batch run needs a directory: -o DIR");
 	if (r->budget == 0 && df_args_given(df_batch_rows, &j->args, "budget"))
@@ -218,8 +220,8 @@ static int run(const struct job *j)
 		.want_rows = r->output_format != DF_BATCH_NPY,
 		.want_npy = r->output_format == DF_BATCH_NPY || r->output_format == DF_BATCH_BOTH,
 		.budget = r->budget,
-		.no_cache = df_str_is(r->cache, "no"),
-		.cache = r->cache.n && !df_str_is(r->cache, "no") ? r->cache.p : NULL,
+		.no_cache = j->no_cache,
+		.cache = r->cache.n && !j->no_cache ? r->cache.p : NULL,
 		.cache_bytes = r->cache_size,
 		.poll_ns = r->poll_ns,
 		.poll_max_ns = r->poll_max_ns,

@@ -105,6 +105,26 @@ static enum df_err stats(const char *path, const struct cache_options *o, struct
 	return DF_OK;
 }
 
+/* What was there is looked at first: of a damaged one nobody knows. */
+static enum df_err clear(const char *path, const struct cache_options *o, struct df_buf *out, struct df_fail *fail)
+{
+	struct df_cache_totals t;
+	char z[32];
+	bool known = df_cache_totals(path, &t, NULL) == DF_OK;
+	DF_TRY(df_cache_clear(path, fail));
+	if (o->json && known)
+		(void)df_buf_addf(out, "{\"format_version\":1,\"cleared\":{\"entries\":%llu,\"value_bytes\":%llu}}\n",
+				  (unsigned long long)t.entries, (unsigned long long)t.value_bytes);
+	else if (o->json)
+		(void)df_buf_addz(out, "{\"format_version\":1,\"cleared\":null}\n");
+	else if (known)
+		(void)df_buf_addf(out, "cleared %llu answers, %s, of '%s'\n", (unsigned long long)t.entries,
+				  df_human_bytes((double)t.value_bytes, z), t.folder);
+	else
+		(void)df_buf_addz(out, "cleared a cache that could not be read; how much was in it is not known\n");
+	return DF_OK;
+}
+
 static enum df_err cache(const struct df_args *args, const struct cache_options *o, struct df_buf *out,
 			 struct df_fail *fail)
 {
@@ -112,10 +132,8 @@ static enum df_err cache(const struct df_args *args, const struct cache_options 
 	struct df_str verb = args->n_operand ? args->operand[0] : (struct df_str){NULL, 0};
 	if (args->n_operand == 1 && df_str_is(verb, "stats"))
 		return stats(path, o, out, fail);
-	if (args->n_operand == 1 && df_str_is(verb, "clear")) {
-		enum df_err err = df_cache_clear(path, fail);
-		return err == DF_ERR_NOT_FOUND ? DF_OK : err; /* nothing there is as empty as it gets */
-	}
+	if (args->n_operand == 1 && df_str_is(verb, "clear"))
+		return clear(path, o, out, fail);
 	return df_fail(fail, DF_ERR_USAGE, "'cache' takes 'stats' or 'clear'");
 }
 

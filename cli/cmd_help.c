@@ -119,10 +119,11 @@ enum df_err df_cli_man(struct df_buf *out)
 			man_command(c, out);
 	(void)df_buf_addz(out, ".SH STAGES\n");
 	man_stages(out);
-	(void)df_buf_addz(
-		out, ".PP\n.B docflume stages NAME\ntells all about one.\n.SH EXIT STATUS\n"
-		     ".TP\n.B 0\nAll done.\n.TP\n.B 1\nA fatal error.\n.TP\n.B 2\nWrong usage.\n.TP\n.B 3\n"
-		     "Done, and some documents were rejected.\n.TP\n.B 75\nStopped early; the same command goes on.\n");
+	(void)df_buf_addz(out, ".PP\n.B docflume stages NAME\ntells all about one.\n.SH EXIT STATUS\n"
+			       ".TP\n.B 0\nAll done.\n.TP\n.B 1\nA fatal error.\n.TP\n.B 2\nWrong usage.\n.TP\n.B 3\n"
+			       "Done, and some documents were rejected.\n.TP\n.B 4\n"
+			       "A budget or a limit of the day is used up; the same command goes on.\n.TP\n.B "
+			       "75\nStopped early; the same command goes on.\n");
 	return df_buf_err(out);
 }
 

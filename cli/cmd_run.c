@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include "base/exit.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "cli/dry_run.h"
 #include "cli/guard.h"
+#include "cli/prompt_hints.h"
 #include "cli/run_rows.h"
 #include "coordinator/rundir/retry.h"
 #include "worker/call/trace_export.h"
@@ -67,19 +69,20 @@ static bool plan_retry(struct df_run_request *r, struct df_arena *arena, int *re
 	return true;
 }
 
-/* --otlp: a collector that does not answer changes nothing of the run: its trace can be sent again. */
+/* --otlp: a collector that does not answer changes nothing of the run, and holds it up for some seconds only: its trace can be sent again. */
 static int run_and_export(const struct df_run_options *o)
 {
 	struct df_fail fail = {.msg = ""};
 	struct df_trace_sent sent = {0};
+	static const struct df_trace_patience patience = {DF_TRACE_RUN_QUIET_MS, DF_TRACE_RUN_TOTAL_MS};
 	pid_t guard = getpid();
 	int code = df_guard_run(o);
 	if (getpid() != guard) /* the coordinator, a child of the guard, comes by here too */
 		return code;
 	if (!o->otlp.n || o->trace != DF_TRACE_YES || code == DF_EXIT_USAGE)
 		return code;
-	if (df_trace_export(o->out.p, o->otlp.p, &sent, &fail) != DF_OK)
-		df_warn("the trace was not sent: %s; 'docflume trace --otlp URL DIR' sends it", fail.msg);
+	if (df_trace_export(o->out.p, o->otlp.p, &patience, &sent, &fail) != DF_OK)
+		df_warn("the trace was not sent: %s; 'docflume trace --otlp URL %s' sends it", fail.msg, o->out.p);
 	else
 		df_info("%llu spans sent to '%s'", (unsigned long long)sent.spans, sent.to);
 	return code;
@@ -89,6 +92,7 @@ static int run(struct df_run_request *r, struct df_arena *arena)
 {
 	enum df_log_level level = r->run.quiet ? DF_LOG_WARN : r->run.verbose ? DF_LOG_DEBUG : DF_LOG_INFO;
 	df_log_setup(level, (enum df_log_format)r->run.log_format, "docflume");
+	df_prompt_hints(r->run.pipeline);
 	int planned = 0;
 	if (r->run.resume_failed && !plan_retry(r, arena, &planned))
 		return planned;

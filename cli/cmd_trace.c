@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "cli/trace_rows.h"
 #include "worker/call/trace_export.h"
 
@@ -69,7 +70,8 @@ static enum df_err print_summary(struct df_trace_tree *t, struct df_fail *fail)
 static enum df_err send_spans(const char *path, const char *url, struct df_fail *fail)
 {
 	struct df_trace_sent sent;
-	DF_TRY(df_trace_export(path, url, &sent, fail));
+	static const struct df_trace_patience patience = {DF_TRACE_QUIET_MS, 0};
+	DF_TRY(df_trace_export(path, url, &patience, &sent, fail));
 	(void)fprintf(stderr, "docflume: %llu spans sent to '%s' in %llu requests\n", (unsigned long long)sent.spans,
 		      sent.to, (unsigned long long)sent.requests);
 	if (sent.rejected)
@@ -83,6 +85,8 @@ static enum df_err trace(const char *path, const struct trace_options *o, struct
 	struct df_trace_tree tree;
 	enum df_err err = DF_OK;
 	bool chrome = o->chrome.n > 0, otlp = o->otlp.n > 0;
+	if (otlp)
+		DF_TRY(df_trace_export_check(o->otlp.p, fail));
 	DF_TRY(df_trace_load(path, &tree, fail));
 	if (chrome)
 		err = write_chrome(&tree, o->chrome.p, fail);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * commands: the sub-commands. Each gets argv with its own name at [0] and returns the exit code of the process:
- * 0 done; 1 fatal; 2 usage; 3 done with rejects; 75 stopped early, the same command goes on.
+ * 0 done; 1 fatal; 2 usage; 3 done with rejects; 4 a budget or the day is used up; 75 stopped early, the same command goes on.
  */
 #ifndef DF_CLI_COMMANDS_H
 #define DF_CLI_COMMANDS_H

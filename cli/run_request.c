@@ -7,10 +7,12 @@
 #include <stdlib.h>
 
 #include "base/io.h"
+#include "cli/cache_option.h"
 #include "cli/cores.h"
 #include "cli/pipeline_file.h"
 #include "cli/resolve.h"
 #include "cli/run_rows.h"
+#include "worker/call/trace_export.h"
 #include "worker/stages/registry.h"
 
 struct request {
@@ -234,8 +236,10 @@ static enum df_err settle_calls(struct request *q)
 		return df_fail(q->fail, DF_ERR_USAGE, "'--trace' needs a run directory: -o DIR");
 	if (run->otlp.n && (run->out.n == 0 || run->trace == DF_TRACE_NO))
 		return df_fail(q->fail, DF_ERR_USAGE, "'--otlp' sends the trace of a run directory: -o DIR");
+	if (run->otlp.n) /* before anything is paid for */
+		DF_TRY(df_trace_export_check(run->otlp.p, q->fail));
 	run->trace = run->has_calls && run->out.n && run->trace != DF_TRACE_NO ? DF_TRACE_YES : DF_TRACE_NO;
-	run->no_cache = df_str_is(q->r->cache, "no");
+	DF_TRY(df_cache_option(q->r->cache, &run->no_cache, q->fail));
 	run->cache = run->no_cache ? DF_STR("") : q->r->cache;
 	return settle_stream(q);
 }

@@ -172,8 +172,10 @@ const struct df_opt df_run_rows[] = {
 		      "What calls of models may cost, over all lives of this run. Each call reserves its worst case "
 		      "first, so that this is never passed; when it is used up, the run stops with exit code 4, and "
 		      "goes on with a larger one. A run that goes on keeps its budget when none is given"),
-	DF_ROW_CACHE(AT(cache), "Where answers of models are kept, so that none is paid for twice; "
-				"~/.cache/docflume/answers when not given; no: they are not"),
+	DF_ROW_CACHE(AT(cache),
+		     "Where answers of models are kept, so that none is paid for twice; "
+		     "~/.cache/docflume/answers when not given; no (off, none, false): they are not. A folder of such "
+		     "a name is ./no"),
 	DF_ROW_CACHE_SIZE(RUN(cache_size)),
 	{.name = "record",
 	 .type = DF_OPT_STRING,
@@ -200,7 +202,10 @@ const struct df_opt df_run_rows[] = {
 	 .offset = RUN(otlp),
 	 .value_name = "URL",
 	 .max = DF_PATH_OPTION_MAX,
-	 .help = "Send the trace to this OpenTelemetry collector at the end, e.g. http://localhost:4318"},
+	 .help = "Send the trace to this OpenTelemetry collector at the end, e.g. http://localhost:4318; one that "
+		 "takes nothing "
+		 "holds the run up for 10 s (OTEL_EXPORTER_OTLP_TIMEOUT, in ms), a signal ends the wait at once, and "
+		 "'docflume trace DIR --otlp URL' sends it later"},
 	{.name = "bar",
 	 .type = DF_OPT_ENUM,
 	 .offset = RUN(bar),

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/human.h"
 #include "base/limits.h"
+#include "coordinator/show/status.h"
 #include "proto/strike.h"
 
 #define REASONS_MAX 20
@@ -182,6 +183,21 @@ static void add_costs(const struct df_json *costs, struct df_buf *b)
 	(void)df_buf_addc(b, '\n');
 }
 
+/* Of a run that is over: what its money came to, as its last line said it. */
+static void add_spent(const struct df_costs *c, struct df_buf *b)
+{
+	char calls[32], z[32], unpriced[80];
+	(void)df_buf_addf(b, "costs    %s calls for %s%s", count(c->calls, calls), df_human_usd(c->spent, z),
+			  df_human_unpriced(c->unpriced, c->calls, unpriced));
+	if (c->maybe > 0)
+		(void)df_buf_addf(b, " (%s of it only maybe)", df_human_usd(c->maybe, z));
+	if (c->reserved > 0)
+		(void)df_buf_addf(b, " and up to %s in flight", df_human_usd(c->reserved, z));
+	if (c->budget > 0)
+		(void)df_buf_addf(b, ", of %s", df_human_usd(c->budget, z));
+	(void)df_buf_addc(b, '\n');
+}
+
 static void add_news(const struct df_view *v, struct df_buf *b)
 {
 	const struct df_json *news = v->news, *list = df_json_get(news, "processes");
@@ -249,6 +265,8 @@ void df_status_add_text(const struct df_view *v, struct df_buf *b)
 		add_counts(v, b);
 	if (v->news)
 		add_news(v, b);
+	else if (v->has_run_json && v->run.costs.known)
+		add_spent(&v->run.costs, b);
 	add_trouble(v, b);
 }
 
@@ -327,6 +345,8 @@ void df_status_add_json(const struct df_view *v, struct df_buf *b)
 	json_reasons(v, "rejected", "rejected:", b);
 	json_strikes(v, b);
 	json_sources(v, b);
+	if (v->has_run_json && !v->live) /* of one that lives they are in "now" */
+		df_status_add_costs(&v->run.costs, b);
 	(void)df_buf_addz(b, ",\"now\":");
 	struct df_str news = v->news ? df_str_trim(v->news_text) : DF_STR("null");
 	for (size_t i = 0; i < news.n; i++) /* one line for each object */

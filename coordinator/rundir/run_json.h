@@ -72,7 +72,7 @@ struct df_run_summary {
 enum df_err df_run_json_format(const struct df_run_summary *summary, struct df_buf *out) DF_MUST_CHECK;
 enum df_err df_run_json_write(const struct df_io *io, int dirfd, const struct df_run_summary *summary,
 			      struct df_fail *fail) DF_MUST_CHECK;
-/* All but counters, processes and parts, which stay empty. DF_ERR_NOT_FOUND when there is none. */
+/* All (of costs those of the run, not of_rows) but counters, processes and parts, which stay empty. DF_ERR_NOT_FOUND when there is none. */
 enum df_err df_run_json_read(const struct df_io *io, int dirfd, struct df_arena *arena,
 			     struct df_run_summary *ret_summary, struct df_fail *fail) DF_MUST_CHECK;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* run_json_read: what a run.json says of the request. Its counts are for people; the journal has them for us. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/json.h"
@@ -46,6 +47,31 @@ static enum df_err get_inputs(const struct df_json *inputs, struct df_arena *are
 	return DF_OK;
 }
 
+static double get_real(const struct df_json *object, const char *key)
+{
+	const struct df_json *v = df_json_get(object, key);
+	return v && v->type == DF_JSON_NUMBER ? v->number : 0;
+}
+
+/* A run that is over projects nothing. */
+static struct df_costs get_costs(const struct df_json *o)
+{
+	if (!o || o->type != DF_JSON_OBJECT)
+		return (struct df_costs){.known = false};
+	uint64_t unpriced = df_json_get_u64(o, "unpriced_calls", 0);
+	return (struct df_costs){
+		.known = true,
+		.spent = get_real(o, "usd"),
+		.maybe = get_real(o, "usd_maybe_paid"),
+		.reserved = get_real(o, "usd_reserved"),
+		.budget = get_real(o, "usd_budget"),
+		.projected = NAN,
+		.calls = df_json_get_u64(o, "paid_calls", 0) + unpriced,
+		.unpriced = unpriced,
+		.maybe_calls = df_json_get_u64(o, "maybe_paid_calls", 0),
+	};
+}
+
 static enum df_err parse(struct df_str text, struct df_arena *arena, struct df_run_summary *ret, struct df_fail *fail)
 {
 	struct df_json *root = NULL;
@@ -71,7 +97,8 @@ static enum df_err parse(struct df_str text, struct df_arena *arena, struct df_r
 				   .pipeline = df_json_get_str(root, "pipeline"),
 				   .cell_bytes = df_json_get_u64(grid, "cell_bytes", 0),
 				   .n_source = df_json_get_u64(grid, "sources", 0),
-				   .source_bytes = df_json_get_u64(grid, "bytes", 0)};
+				   .source_bytes = df_json_get_u64(grid, "bytes", 0),
+				   .costs = get_costs(df_json_get(root, "costs"))};
 	if (get_options(df_json_get(root, "options"), arena, &s) != DF_OK ||
 	    get_inputs(df_json_get(root, "inputs"), arena, &s) != DF_OK)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory to read '%s'", DF_RUN_JSON_NAME);

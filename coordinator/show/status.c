@@ -70,7 +70,7 @@ static void add_usd(struct df_buf *b, const char *name, double usd)
 		(void)df_buf_addf(b, ",\"%s\":%.9f", name, usd);
 }
 
-static void add_costs(struct df_buf *b, const struct df_costs *c)
+void df_status_add_costs(const struct df_costs *c, struct df_buf *b)
 {
 	if (!c->known)
 		return;
@@ -101,7 +101,7 @@ enum df_err df_status_format(const struct df_status *s, struct df_buf *b)
 	add_u64(b, "poisoned", s->poisoned);
 	add_u64(b, "leases_redone", s->redone);
 	add_u64(b, "source_errors", s->source_errors);
-	add_costs(b, &s->costs);
+	df_status_add_costs(&s->costs, b);
 	(void)df_buf_addz(b, ",\"processes\":[");
 	for (size_t i = 0; i < s->n_child; i++) {
 		(void)df_buf_addz(b, i ? ",\n" : "\n");

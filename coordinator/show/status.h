@@ -61,6 +61,8 @@ struct df_status {
 
 /* The JSON object and a line break. DF_ERR_NOMEM, DF_ERR_LIMIT. */
 enum df_err df_status_format(const struct df_status *s, struct df_buf *out) DF_MUST_CHECK;
+/* The member "costs" of such an object, with a comma before it; nothing when they are not known. */
+void df_status_add_costs(const struct df_costs *costs, struct df_buf *out);
 /* Replaces the file; nothing is synced. An error is the caller's to overlook: a run is worth more than its news. */
 enum df_err df_status_write(const struct df_io *io, int dirfd, const struct df_status *s) DF_MUST_CHECK;
 /* Of a run that is over. */

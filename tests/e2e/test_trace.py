@@ -6,12 +6,15 @@ import json
 import os
 import pathlib
 import re
+import signal
+import socket
 import sys
 import threading
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from flume import Case  # noqa: E402
+from flume import SLOW, Case, children_of, coordinator_of, wait_until  # noqa: E402
 
 RUN = "00000000deadbeef"
 T0 = 1700000000 * 10**9
@@ -174,10 +177,12 @@ class Trace(Receivers):
         server, url = self.receiver(400, 200)
         env = {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=%s%%20b, other=2" % PLANTED, "OPENAI_API_KEY": PLANTED}
         told = ""
-        for args in (["run", "--otlp", url.replace("//", "//user:%s@" % PLANTED) + "?k=" + PLANTED], ["run", "--otlp", url],
-                     ["run", "--chrome", "-"], ["run"]):
+        for args in (["run", "--otlp", url + "/v1/traces?k=" + PLANTED], ["run", "--otlp", url],
+                     ["run", "--otlp", url.replace("//", "//user:%s@" % PLANTED)], ["run", "--chrome", "-"], ["run"]):
             result = self.flume("trace", *args, env=env)
             told += result.out + result.err
+            self.assertEqual(result.code, 2 if "@" in args[-1] else 1 if "?" in args[-1] else 0, result.err)
+        self.assertEqual(len(server.seen), 2)
         self.assertNotIn(PLANTED, told)
         self.assertEqual(server.seen[-1][1]["x-key"], PLANTED + " b")
         self.assertEqual(server.seen[-1][1]["other"], "2")
@@ -195,6 +200,85 @@ class Trace(Receivers):
             result = self.flume("trace", *args)
             self.assertEqual(result.code, code, (args, result.err))
             self.assertIn(words, result.err)
+
+
+class Silent(Case):
+    """A receiver that does not answer: the run is over, and so is the wait soon."""
+
+    def silent(self):
+        """Accepts whatever comes (the kernel does it), and never says a word."""
+        s = socket.socket()
+        s.bind(("127.0.0.1", 0))
+        s.listen(16)
+        self.addCleanup(s.close)
+        return "http://127.0.0.1:%d" % s.getsockname()[1]
+
+    def pipeline(self, out, url):
+        self.write("in.jsonl", "".join('{"id":"d%d","text":"x"}\n' % i for i in range(20)))
+        return ["run", "llm model=fake/any prompt='{{id}}'", "-o", out, "--cache", "no", "--otlp", url, "in.jsonl"]
+
+    def test_a_receiver_that_never_answers_holds_up_a_finished_run_for_its_patience_alone(self):
+        began = time.monotonic()
+        result = self.flume(*self.pipeline("out", self.silent()), env={"OTEL_EXPORTER_OTLP_TIMEOUT": "1500"})
+        took = time.monotonic() - began
+        self.assertEqual(result.code, 0, result.err)
+        self.assertRegex(result.err, "the trace was not sent: .*docflume trace --otlp URL out")
+        self.assertLess(took, 1.5 + 4 * SLOW)
+        self.assertGreater(took, 1.4)
+        self.assertEqual(json.loads((self.dir / "out/run.json").read_text())["state"], "finished")
+        again = self.flume("trace", "out", "--otlp", self.silent(), env={"OTEL_EXPORTER_OTLP_TIMEOUT": "300"})
+        self.assertEqual(again.code, 1, again.err)
+
+    def test_without_a_word_about_it_the_patience_is_ten_seconds(self):
+        began = time.monotonic()
+        result = self.flume(*self.pipeline("out", self.silent()))
+        self.assertEqual(result.code, 0, result.err)
+        self.assertIn("was not sent", result.err)
+        self.assertLess(time.monotonic() - began, 10 + 4 * SLOW)
+
+    def test_a_signal_ends_the_wait_at_once_and_the_run_keeps_its_code(self):
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            out = "out-%d" % sig
+            child = self.start(*self.pipeline(out, self.silent()))
+
+            def finished():
+                path = self.dir / out / "run.json"
+                return path.exists() and json.loads(path.read_text())["state"] == "finished"
+            self.assertTrue(wait_until(finished, 20))
+            self.assertTrue(wait_until(lambda: not children_of(child.pid) and coordinator_of(child.pid) is None))
+            time.sleep(0.3)
+            self.assertIsNone(child.poll())
+            began = time.monotonic()
+            child.send_signal(sig)
+            err = child.communicate(timeout=20)[1].decode()
+            self.assertLess(time.monotonic() - began, 1 * SLOW)
+            self.assertEqual(child.returncode, 0, err)
+            self.assertRegex(err, "was not sent: a signal")
+
+    def test_a_receiver_that_is_not_there_costs_two_seconds(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            url = "http://127.0.0.1:%d" % s.getsockname()[1]
+        began = time.monotonic()
+        result = self.flume(*self.pipeline("out", url))
+        self.assertEqual(result.code, 0, result.err)
+        self.assertIn("was not sent", result.err)
+        self.assertLess(time.monotonic() - began, 2 + 3 * SLOW)
+
+    def test_an_address_that_is_none_is_refused_before_anything_is_done(self):
+        for url in ("nonsense", "ftp://localhost", "http://", "http://:4318", "http://localhost:0", "http://localhost:99999",
+                    "http://local host:1", "http://a:b:c", "http://[::1", "http://me:%s@localhost:4318" % PLANTED,
+                    "localhost:4318"):
+            for command in (self.pipeline("out", url), ["trace", "out", "--otlp", url]):
+                result = self.flume(*command)
+                self.assertEqual(result.code, 2, (url, result.err))
+                self.assertNotIn(PLANTED, result.err)
+            self.assertFalse((self.dir / "out").exists(), url)
+        for name, value in (("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"), ("OTEL_EXPORTER_OTLP_HEADERS", "x")):
+            result = self.flume(*self.pipeline("out", "http://localhost:4318"), env={name: value})
+            self.assertEqual(result.code, 2, result.err)
+            self.assertIn(name, result.err)
+            self.assertFalse((self.dir / "out").exists())
 
 
 class Api(http.server.BaseHTTPRequestHandler):
@@ -235,7 +319,7 @@ class Planted(Receivers):
                "OTEL_EXPORTER_OTLP_HEADERS": "x-token=planted-token"}
         stage = "llm model=openai/any base_url=http://127.0.0.1:%d/v1 prompt='planted-question {{text}}' system=planted-system"
         result = self.flume("run", stage % api.server_port, "-j", 1, "-o", "out", "--cache", "cache", "--otlp",
-                            url.replace("//", "//me:planted-password@"), "-v", "in.jsonl", env=env)
+                            url, "-v", "in.jsonl", env=env)
         self.assertEqual(result.code, 0, result.err)
         told = {"stderr": result.err.encode(), "trace.jsonl": (self.dir / "out/trace.jsonl").read_bytes(),
                 "otlp": b"".join(body for _, _, body in receiver.seen)}
@@ -248,7 +332,7 @@ class Planted(Receivers):
         self.assertGreater(len(receiver.seen), 0)
         for form, text in told.items():
             # -v tells the user's own pipeline, in which the question stands
-            words = ["answer", "header", "org", "token", "password"] if form == "stderr" else [""]
+            words = ["answer", "header", "org", "token"] if form == "stderr" else [""]
             for secret in [PLANTED] + ["planted-" + word for word in words]:
                 self.assertNotIn(secret.encode(), text, form)
         # calls with their attempts, of which some failed

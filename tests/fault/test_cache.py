@@ -44,7 +44,9 @@ class Cache(Case):
         result = self.cache("stats", "--path", "none")
         self.assertEqual(result.code, 1)
         self.assertIn("there is no cache of answers in 'none'", result.err)
-        self.assertEqual(self.cache("clear", "--path", "none").code, 0)
+        result = self.cache("clear", "--path", "none")
+        self.assertEqual((result.code, result.out), (1, ""))
+        self.assertIn("there is no cache of answers in 'none'", result.err)
         self.assertFalse((self.dir / "none").exists())
         for args in ([], ["stats", "clear"], ["burn"]):
             self.assertEqual(self.cache(*args).code, 2)
@@ -63,8 +65,11 @@ class Cache(Case):
         self.assertEqual((stats["oldest_ms"], stats["newest_ms"]), (1700000000000, 1700000000499))
         text = self.cache("stats", "--path", "c")
         self.assertIn("answers    500,", text.out)
-        self.assertEqual(self.cache("clear", "--path", "c").code, 0)
+        result = self.cache("clear", "--path", "c")
+        self.assertEqual((result.code, result.out), (0, "cleared 500 answers, 1.5 MB, of 'c'\n"), result.err)
         self.assertEqual(self.stats()["entries"], 0)
+        result = self.cache("clear", "--json", "--path", "c")
+        self.assertEqual(json.loads(result.out)["cleared"], {"entries": 0, "value_bytes": 0})
         self.assertLess((folder / "answers.db").stat().st_size, 100000)
 
     def test_stats_change_nothing(self):
@@ -110,7 +115,9 @@ class Cache(Case):
         result = self.cache("stats", "--path", "c")
         self.assertEqual(result.code, 1)
         self.assertNotIn("answers.db.damaged", os.listdir(folder))
-        self.assertEqual(self.cache("clear", "--path", "c").code, 0)
+        result = self.cache("clear", "--path", "c")
+        self.assertEqual(result.code, 0, result.err)
+        self.assertIn("could not be read", result.out)
         self.assertEqual(self.stats()["entries"], 0)
         self.assertNotIn("answers.db.damaged", os.listdir(folder))
 

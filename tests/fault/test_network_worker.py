@@ -325,6 +325,15 @@ class Network(RunCase):
             self.assertRegex(text, r"costs +\d+ calls for \$0\.0")
         child.wait(60 * flume.SLOW)
         self.assertEqual(child.returncode, 0)
+        # and when it is over
+        spent = self.state()["costs"]
+        self.assertRegex(self.flume("status", "out").out, r"costs +400 calls for \$0\.\d+, of \$3\.00\n")
+        over = json.loads(self.flume("status", "--json", "out").out)
+        self.assertIsNone(over["now"])
+        self.assertEqual(over["costs"]["calls"], 400)
+        self.assertEqual(over["costs"]["unpriced_calls"], 0)
+        self.assertEqual(over["costs"]["usd_budget"], 3)
+        self.assertAlmostEqual(over["costs"]["usd_spent"], spent["usd"], 8)
 
 
 if __name__ == "__main__":

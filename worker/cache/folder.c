@@ -31,7 +31,11 @@ enum df_err df_cache_folder_name(const char *path, char ret_folder[DF_CACHE_PATH
 enum df_err df_cache_folder(const char *path, char ret_folder[DF_CACHE_PATH_BYTES], struct df_fail *fail)
 {
 	struct stat st;
+	const char *home = getenv("HOME");
 	DF_TRY(df_cache_folder_name(path, ret_folder, fail));
+	/* the user's home is never made here: one that is not there is a mistake that must be seen */
+	if (home && !(path && *path) && df_str_starts(df_str_from(ret_folder), home) && stat(home, &st) != 0)
+		return df_fail_errno(fail, "no place for the cache of answers: HOME is '%.500s'", home);
 	for (char *slash = ret_folder + 1;; slash++) {
 		slash = strchr(slash, '/');
 		if (slash)

@@ -1,9 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-/* trace_send: a trace to an OpenTelemetry receiver, request by request. */
+/*
+ * trace_send: a trace to an OpenTelemetry receiver, request by request.
+ *
+ * DESIGN. Who waits here is a person whose run is over, so that every wait has an end and a signal ends it at once: the thread that sends polls two
+ * descriptors, one that on_done (on the network thread) writes, and a signalfd. Patience counts from the last request that was taken: a receiver that works
+ * on is waited for, one that is silent is not.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -20,6 +32,8 @@
 #define PAUSE_MAX_MS 8000
 #define RETRY_AFTER_MAX_MS 60000
 
+static const int ending_signal[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
 struct sender {
 	struct df_http *http;
 	char url[URL_BYTES];
@@ -27,12 +41,15 @@ struct sender {
 	struct df_http_header header[HEADERS_MAX + 1];
 	size_t n_header;
 	struct df_arena arena;
+	struct df_trace_patience patience;
+	uint64_t begun_ns, taken_ns; /* the export; the last request that was taken, or the beginning */
+	int signal_fd;               /* -1: signals have their usual effect */
 	/* one request */
 	struct df_str body;
+	int done_fd;
 	pthread_mutex_t lock;
-	pthread_cond_t done;
-	bool is_done;
 	enum df_err err;
+	bool unreachable; /* no connection came about */
 	long status;
 	uint64_t retry_after_ms;
 	uint64_t rejected;
@@ -41,24 +58,60 @@ struct sender {
 
 /* ------------------------------------------------------------------ where to, with which headers */
 
+/* Where `c` is, or the end. */
+static size_t find(struct df_str s, char c)
+{
+	const char *p = s.n ? memchr(s.p, c, s.n) : NULL;
+	return p ? (size_t)(p - s.p) : s.n;
+}
+
+/* A name, an address, or an IPv6 address in brackets; and perhaps a port. */
+static bool is_host(struct df_str h)
+{
+	uint64_t port = 1;
+	bool six = h.n && h.p[0] == '[';
+	size_t n = six ? find(h, ']') + 1 : find(h, ':');
+	struct df_str name = {h.p, n < h.n ? n : h.n};
+	if (n < h.n && (h.p[n] != ':' || df_str_to_u64((struct df_str){h.p + n + 1, h.n - n - 1}, &port) != DF_OK))
+		return false;
+	for (size_t i = 0; i < name.n; i++) {
+		char c = name.p[i];
+		bool plain = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || strchr("-._", c);
+		bool of_six = six && (i == 0 || i == n - 1 || c == ':' || c == '%');
+		if (!plain && !of_six)
+			return false;
+	}
+	return name.n > (six ? 2 : 0) && n <= h.n && port >= 1 && port <= 65535;
+}
+
+/* No message repeats more of the address than its host: the rest may be a secret. */
 static enum df_err set_url(struct sender *s, const char *url, struct df_fail *fail)
 {
 	struct df_str u = df_str_from(url);
-	const char *host = strstr(url, "://");
-	while (u.n && u.p[u.n - 1] == '/')
-		u.n--;
-	if (!host || (!df_str_starts(u, "http://") && !df_str_starts(u, "https://")) || u.n > URL_BYTES - sizeof(PATH))
+	size_t scheme = df_str_starts(u, "https://") ? 8 : df_str_starts(u, "http://") ? 7 : 0;
+	size_t authority = strcspn(url + scheme, "/?#");
+	struct df_str host = {url + scheme, authority};
+	if (!scheme || u.n > URL_BYTES - sizeof(PATH))
 		return df_fail(fail, DF_ERR_USAGE,
 			       "an OTLP receiver's address begins with http:// or https://, e.g. "
 			       "http://localhost:4318");
+	if (authority && memchr(host.p, '@', host.n))
+		return df_fail(fail, DF_ERR_USAGE,
+			       "the OTLP receiver's address holds a name or a password, which everybody sees who lists "
+			       "processes: put them into OTEL_EXPORTER_OTLP_HEADERS (authorization=...)");
+	if (!is_host(host))
+		return df_fail(fail, DF_ERR_USAGE,
+			       "the OTLP receiver's address has no host, or a port that is none: e.g. "
+			       "http://localhost:4318");
+	for (size_t i = 0; i < u.n; i++)
+		if ((unsigned char)u.p[i] <= ' ' || u.p[i] == 127)
+			return df_fail(fail, DF_ERR_USAGE, "the OTLP receiver's address has a blank in it");
+	bool query = memchr(u.p, '?', u.n) != NULL;
+	while (!query && u.n && u.p[u.n - 1] == '/')
+		u.n--;
 	(void)snprintf(s->url, sizeof(s->url), DF_STR_FMT "%s", DF_STR_ARG(u),
-		       df_str_ends(u, PATH) || memchr(u.p, '?', u.n) ? "" : PATH);
-	host += 3;
-	size_t scheme = (size_t)(host - url), authority = strcspn(host, "/?#");
-	const char *at = memrchr(host, '@', authority);
-	size_t skip = at ? (size_t)(at + 1 - host) : 0;
-	(void)snprintf(s->shown, sizeof(s->shown), "%.*s%.*s", (int)scheme, url, (int)strcspn(host + skip, "?#"),
-		       host + skip);
+		       df_str_ends(u, PATH) || query ? "" : PATH);
+	(void)snprintf(s->shown, sizeof(s->shown), "%.*s", (int)strcspn(url, "?#"), url);
 	return DF_OK;
 }
 
@@ -154,22 +207,55 @@ static void on_done(void *self, const struct df_http_response *r)
 		seconds = 0; /* a date: the usual pause */
 	(void)pthread_mutex_lock(&s->lock);
 	s->err = r->err;
+	s->unreachable = r->err != DF_OK && r->err != DF_ERR_TIMEOUT && r->phase == DF_HTTP_CONNECT;
 	s->status = r->status;
 	s->retry_after_ms = seconds < RETRY_AFTER_MAX_MS / 1000 ? seconds * 1000 : RETRY_AFTER_MAX_MS;
 	s->rejected = 0;
 	(void)snprintf(s->message, sizeof(s->message), "%s", r->err != DF_OK ? r->message : "");
 	if (r->err == DF_OK && r->status / 100 == 2)
 		read_answer(s, r->body);
-	s->is_done = true;
-	(void)pthread_cond_signal(&s->done);
 	(void)pthread_mutex_unlock(&s->lock);
+	(void)eventfd_write(s->done_fd, 1); /* cannot fail: the counter is far from its end */
+}
+
+/* ms that are left until `end_ns`. */
+static uint64_t left_ms(uint64_t end_ns)
+{
+	uint64_t now = df_clock_mono(&df_clock_real);
+	return end_ns > now ? (end_ns - now + DF_MS - 1) / DF_MS : 0;
+}
+
+/* What is left of the patience. Who cannot even be reached is given up sooner. */
+static uint64_t patience_ms(const struct sender *s)
+{
+	uint64_t quiet = s->patience.quiet_ms, whole = s->patience.total_ms;
+	if (s->unreachable && quiet > DF_TRACE_UNREACHABLE_MS)
+		quiet = DF_TRACE_UNREACHABLE_MS;
+	uint64_t left = left_ms(s->taken_ns + quiet * DF_MS);
+	uint64_t in_all = whole ? left_ms(s->begun_ns + whole * DF_MS) : left;
+	return left < in_all ? left : in_all;
+}
+
+/* Until `fd` can be read (-1: nothing is waited for) or the time is over, whichever is first; false: a signal came. */
+static bool wait_for(const struct sender *s, int fd, uint64_t ms)
+{
+	uint64_t end = df_clock_mono(&df_clock_real) + ms * DF_MS;
+	for (;;) {
+		struct pollfd p[2] = {{.fd = s->signal_fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+		uint64_t left = left_ms(end);
+		int n = poll(p, 2, left < 60000 ? (int)left : 60000);
+		if (n > 0 && (p[0].revents & POLLIN))
+			return false;
+		if ((n > 0 && p[1].revents) || (n == 0 && left == 0))
+			return true;
+	}
 }
 
 /* On the network thread. */
 static void send_now(void *self)
 {
 	struct sender *s = self;
-	uint64_t id;
+	uint64_t id, left = patience_ms(s);
 	struct df_fail fail = {.msg = ""};
 	struct df_http_request request = {
 		.method = "POST",
@@ -177,7 +263,8 @@ static void send_now(void *self)
 		.header = s->header,
 		.n_header = s->n_header,
 		.body = s->body,
-		.timeout = {.connect = DF_TRACE_EXPORT_MS / 3, .total = DF_TRACE_EXPORT_MS},
+		.timeout = {.connect = left < DF_TRACE_EXPORT_MS / 3 ? left : DF_TRACE_EXPORT_MS / 3,
+			    .total = left < DF_TRACE_EXPORT_MS ? left : DF_TRACE_EXPORT_MS},
 		.body_max = ANSWER_BYTES,
 		.on_done = on_done,
 		.self = s,
@@ -190,15 +277,21 @@ static void send_now(void *self)
 	on_done(s, &none);
 }
 
-static enum df_err send_once(struct sender *s)
+static enum df_err interrupted(const struct sender *s, struct df_fail *fail)
 {
-	s->is_done = false;
-	enum df_err err = df_http_post(s->http, send_now, s);
-	(void)pthread_mutex_lock(&s->lock);
-	while (err == DF_OK && !s->is_done)
-		(void)pthread_cond_wait(&s->done, &s->lock);
-	(void)pthread_mutex_unlock(&s->lock);
-	return err;
+	return df_fail(fail, DF_ERR_INTERRUPTED, "a signal ended the sending to '%s'", s->shown);
+}
+
+/* The request's own time-out ends it before the patience does, or together with it. */
+static enum df_err send_once(struct sender *s, struct df_fail *fail)
+{
+	eventfd_t n;
+	if (df_http_post(s->http, send_now, s) != DF_OK)
+		return df_fail(fail, DF_ERR_NOMEM, "cannot send the trace: out of memory");
+	if (!wait_for(s, s->done_fd, 2 * (uint64_t)DF_TRACE_EXPORT_MS))
+		return interrupted(s, fail);
+	(void)eventfd_read(s->done_fd, &n);
+	return DF_OK;
 }
 
 static bool may_retry(const struct sender *s)
@@ -208,30 +301,30 @@ static bool may_retry(const struct sender *s)
 	return s->status == 429 || s->status == 502 || s->status == 503 || s->status == 504;
 }
 
-static void pause_before(const struct sender *s, unsigned n_retry)
+static uint64_t pause_ms(const struct sender *s, unsigned n_retry)
 {
 	uint64_t ms = PAUSE_MS << (n_retry < 5 ? n_retry : 5);
 	ms = ms > PAUSE_MAX_MS ? PAUSE_MAX_MS : ms;
 	ms = ms / 2 + df_rand_real.next(df_rand_real.self) % (ms / 2);
-	ms = s->retry_after_ms > ms ? s->retry_after_ms : ms;
-	struct timespec t = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
-	(void)nanosleep(&t, NULL);
+	return s->retry_after_ms > ms ? s->retry_after_ms : ms;
 }
 
 static enum df_err send_batch(struct sender *s, struct df_str body, struct df_trace_sent *sent, struct df_fail *fail)
 {
 	s->body = body;
 	for (unsigned attempt = 1;; attempt++) {
-		enum df_err err = send_once(s);
-		if (err != DF_OK)
-			return df_fail(fail, err, "cannot send the trace: out of memory");
+		DF_TRY(send_once(s, fail));
 		sent->requests++;
-		if (s->err == DF_OK && s->status / 100 == 2)
+		if (s->err == DF_OK && s->status / 100 == 2) {
+			s->taken_ns = df_clock_mono(&df_clock_real);
 			return DF_OK;
-		if (!may_retry(s) || attempt == DF_TRACE_EXPORT_ATTEMPTS)
+		}
+		uint64_t pause = pause_ms(s, attempt - 1);
+		if (!may_retry(s) || attempt == DF_TRACE_EXPORT_ATTEMPTS || pause >= patience_ms(s))
 			break;
 		sent->retries++;
-		pause_before(s, attempt - 1);
+		if (!wait_for(s, -1, pause))
+			return interrupted(s, fail);
 	}
 	if (s->err != DF_OK)
 		return df_fail(fail, s->err, "cannot send the trace to '%s': %s", s->shown, s->message);
@@ -248,6 +341,11 @@ static enum df_err send_all(struct sender *s, struct df_trace_tree *t, struct df
 	df_buf_init(&body, BODY_BYTES);
 	for (size_t i = 0; i < t->n && err == DF_OK; i += DF_TRACE_BATCH) {
 		size_t n = t->n - i < DF_TRACE_BATCH ? t->n - i : DF_TRACE_BATCH;
+		if (patience_ms(s) == 0) {
+			err = df_fail(fail, DF_ERR_TIMEOUT, "'%s' took %" PRIu64 " of %zu spans in %u s", s->shown,
+				      sent->spans, t->n, (unsigned)(s->patience.total_ms / 1000));
+			break;
+		}
 		df_buf_reset(&body);
 		err = df_trace_otlp(t, i, n, &body);
 		if (err != DF_OK) {
@@ -264,35 +362,109 @@ static enum df_err send_all(struct sender *s, struct df_trace_tree *t, struct df
 	return err;
 }
 
-enum df_err df_trace_export(const char *path, const char *url, struct df_trace_sent *ret_sent, struct df_fail *fail)
+static enum df_err open_and_send(struct sender *s, struct df_trace_tree *t, struct df_trace_sent *sent,
+				 struct df_fail *fail)
 {
-	struct df_trace_tree tree;
-	struct df_trace_sent sent = {.spans = 0};
-	struct df_http_config config = {.max_connections = 1};
+	const struct df_http_config config = {.max_connections = 1};
+	DF_TRY(df_http_open(&config, &s->http, fail));
+	s->begun_ns = s->taken_ns = df_clock_mono(&df_clock_real);
+	enum df_err err = send_all(s, t, sent, fail);
+	df_http_close(&s->http);
+	return err;
+}
+
+static void init(struct sender *s)
+{
+	s->signal_fd = s->done_fd = -1;
+	df_arena_init(&s->arena, (size_t)1 << 20, 0);
+	(void)pthread_mutex_init(&s->lock, NULL);
+}
+
+static void release(struct sender *s)
+{
+	if (s->signal_fd >= 0)
+		(void)close(s->signal_fd);
+	if (s->done_fd >= 0)
+		(void)close(s->done_fd);
+	df_arena_release(&s->arena);
+	(void)pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+/* OTEL_EXPORTER_OTLP_TIMEOUT, in milliseconds, in place of the caller's. */
+static enum df_err set_patience(struct sender *s, const struct df_trace_patience *patience, struct df_fail *fail)
+{
+	const char *z = getenv("OTEL_EXPORTER_OTLP_TIMEOUT");
+	uint64_t ms = 0;
+	s->patience = *patience;
+	if (!z || !*z)
+		return DF_OK;
+	if (df_str_to_u64(df_str_from(z), &ms) != DF_OK || ms == 0 || ms > DF_TRACE_QUIET_MAX_MS)
+		return df_fail(fail, DF_ERR_USAGE,
+			       "OTEL_EXPORTER_OTLP_TIMEOUT is a number of milliseconds from 1 to %u",
+			       DF_TRACE_QUIET_MAX_MS);
+	s->patience.quiet_ms = ms;
+	return DF_OK;
+}
+
+static enum df_err prepare(struct sender *s, const char *url, const struct df_trace_patience *patience,
+			   struct df_fail *fail)
+{
+	DF_TRY(set_url(s, url, fail));
+	DF_TRY(set_headers(s, fail));
+	DF_TRY(set_patience(s, patience, fail));
+	s->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return s->done_fd < 0 ? df_fail_errno(fail, "cannot send the trace") : DF_OK;
+}
+
+/* Blocked from here on, in this thread and in those that it starts. */
+static enum df_err take_signals(struct sender *s, sigset_t *ret_before, struct df_fail *fail)
+{
+	sigset_t signals;
+	(void)sigemptyset(&signals);
+	for (size_t i = 0; i < sizeof(ending_signal) / sizeof(ending_signal[0]); i++)
+		(void)sigaddset(&signals, ending_signal[i]);
+	(void)pthread_sigmask(SIG_BLOCK, &signals, ret_before);
+	s->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	return s->signal_fd < 0 ? df_fail_errno(fail, "cannot send the trace") : DF_OK;
+}
+
+enum df_err df_trace_export_check(const char *url, struct df_fail *fail)
+{
 	struct sender *s = calloc(1, sizeof(*s));
 	if (!s)
 		return df_fail(fail, DF_ERR_NOMEM, "out of memory for the trace's export");
-	df_arena_init(&s->arena, (size_t)1 << 20, 0);
-	(void)pthread_mutex_init(&s->lock, NULL);
-	(void)pthread_cond_init(&s->done, NULL);
-	enum df_err err = set_url(s, url, fail);
+	init(s);
+	enum df_err err = prepare(s, url, &(struct df_trace_patience){.quiet_ms = 1}, fail);
+	release(s);
+	return err;
+}
+
+enum df_err df_trace_export(const char *path, const char *url, const struct df_trace_patience *patience,
+			    struct df_trace_sent *ret_sent, struct df_fail *fail)
+{
+	struct df_trace_tree tree;
+	struct df_trace_sent sent = {.spans = 0};
+	sigset_t before;
+	struct sender *s = calloc(1, sizeof(*s));
+	if (!s)
+		return df_fail(fail, DF_ERR_NOMEM, "out of memory for the trace's export");
+	init(s);
+	enum df_err err = prepare(s, url, patience, fail);
 	if (err == DF_OK)
-		err = set_headers(s, fail);
+		err = take_signals(s, &before, fail);
+	bool taken = s->signal_fd >= 0;
 	if (err == DF_OK)
 		err = df_trace_load(path, &tree, fail);
 	if (err == DF_OK) {
-		err = df_http_open(&config, &s->http, fail);
-		if (err == DF_OK)
-			err = send_all(s, &tree, &sent, fail);
-		df_http_close(&s->http);
+		err = open_and_send(s, &tree, &sent, fail);
 		df_trace_release(&tree);
 	}
 	(void)snprintf(sent.to, sizeof(sent.to), "%.511s", s->shown);
 	if (err == DF_OK && ret_sent)
 		*ret_sent = sent;
-	df_arena_release(&s->arena);
-	(void)pthread_cond_destroy(&s->done);
-	(void)pthread_mutex_destroy(&s->lock);
-	free(s);
+	release(s);
+	if (taken)
+		(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return err;
 }

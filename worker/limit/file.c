@@ -87,7 +87,8 @@ static enum df_err open_file(struct opening *o)
 	struct stat st;
 	int fd = openat(o->dir, o->name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
 	if (fd < 0)
-		return df_fail_errno(o->fail, "cannot open the limits in '%s'", o->l->path);
+		return df_fail_errno(o->fail, "cannot open the limits in '%s' (DOCFLUME_LIMITS names another folder)",
+				     o->l->path);
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) ||
 	    st.st_nlink > 1) {
 		(void)close(fd);

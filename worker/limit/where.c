@@ -43,16 +43,30 @@ void df_limit_name(const struct df_limit_config *config, char ret_name[DF_LIMIT_
 		(void)snprintf(ret_name + 2 * i, 3, "%02x", digest[i]);
 }
 
+/* A home that is not there is somebody's mistake (a container without one, a wrong variable): to make it would hide that. */
+static enum df_err in_home(const char *home, char *ret, size_t size, int *ret_n, struct df_fail *fail)
+{
+	struct stat st;
+	if (stat(home, &st) < 0 || !S_ISDIR(st.st_mode))
+		return df_fail(
+			fail, DF_ERR_USAGE,
+			"no folder for the limits that processes share: HOME is '%.500s', which is no folder; set "
+			"HOME, or name a folder by DOCFLUME_LIMITS",
+			home);
+	*ret_n = snprintf(ret, size, "%s/.local/state/docflume/limits", home);
+	return DF_OK;
+}
+
 static enum df_err choose(const char *dir, char *ret, size_t size, struct df_fail *fail)
 {
 	const char *env = getenv("DOCFLUME_LIMITS"), *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-	int n;
+	int n = -1;
 	if (dir || (env && *env))
 		n = snprintf(ret, size, "%s", dir ? dir : env);
 	else if (state && *state == '/')
 		n = snprintf(ret, size, "%s/docflume/limits", state);
 	else if (home && *home)
-		n = snprintf(ret, size, "%s/.local/state/docflume/limits", home);
+		DF_TRY(in_home(home, ret, size, &n, fail));
 	else
 		return df_fail(fail, DF_ERR_USAGE,
 			       "no folder for the limits that processes share: set DOCFLUME_LIMITS or HOME");
@@ -62,16 +76,22 @@ static enum df_err choose(const char *dir, char *ret, size_t size, struct df_fai
 	return DF_OK;
 }
 
-static void make_all(char *path)
+/* 0, or why the first folder that is missing cannot be made: what is below it then fails for want of it, and would say so only. */
+static int make_all(char *path)
 {
-	for (char *p = path + 1; *p; p++) {
-		if (*p != '/')
+	struct stat st;
+	for (char *p = path + 1;; p++) {
+		if (*p != '/' && *p != '\0')
 			continue;
+		char was = *p;
 		*p = '\0';
-		(void)mkdir(path, 0700); /* what fails here fails again below, with its reason */
-		*p = '/';
+		/* EROFS, EACCES of a folder that is there already: mkdir may say those before EEXIST */
+		int e = mkdir(path, 0700) < 0 && errno != EEXIST ? errno : 0;
+		bool missing = e && stat(path, &st) < 0;
+		*p = was;
+		if (missing || was == '\0')
+			return missing ? e : 0;
 	}
-	(void)mkdir(path, 0700);
 }
 
 static enum df_err check_dir(int fd, const char *path, struct df_fail *fail)
@@ -97,10 +117,15 @@ static enum df_err check_dir(int fd, const char *path, struct df_fail *fail)
 enum df_err df_limit_dir(const char *dir, char *ret_path, size_t size, int *ret_fd, struct df_fail *fail)
 {
 	DF_TRY(choose(dir, ret_path, size, fail));
-	make_all(ret_path);
+	int e = make_all(ret_path);
 	int fd = open(ret_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return df_fail_errno(fail, "cannot open the folder of limits '%s'", ret_path);
+	if (fd < 0) {
+		errno = e ? e : errno;
+		return df_fail_errno(fail,
+				     "cannot %s the folder of limits '%s' (DOCFLUME_LIMITS names another, which can be "
+				     "written to)",
+				     e ? "make" : "open", ret_path);
+	}
 	enum df_err err = check_dir(fd, ret_path, fail);
 	if (err != DF_OK)
 		(void)close(fd);
