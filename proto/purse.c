@@ -31,6 +31,7 @@
 #define BYTES 20480
 #define OWNER_OPENER UINT64_MAX
 #define NANO 1e9
+#define TOLD 8                        /* things that people were told of */
 #define AMOUNT_MAX (INT64_C(1) << 60) /* a thousand million dollars, in nano-dollars; nothing is above it */
 
 struct page {
@@ -41,6 +42,7 @@ struct page {
 	_Atomic uint64_t calls, unpriced; /* purses of before have 0 there, and behind it */
 	_Atomic int64_t maybe;
 	_Atomic uint64_t maybe_calls, life;
+	_Atomic uint64_t told[TOLD]; /* of this life */
 };
 
 struct place {
@@ -163,6 +165,8 @@ static enum df_err take_over(struct page *p, int64_t budget, struct df_fail *fai
 	atomic_store(&p->spent, committed);
 	atomic_fetch_add(&p->life, 1);
 	memset(places(p), 0, BYTES - HEAD_BYTES);
+	for (int i = 0; i < TOLD; i++)
+		atomic_store(&p->told[i], 0);
 	if (budget) /* without one the old one holds: a run that goes on does not lose its ceiling by a forgotten option */
 		atomic_store(&p->budget, budget);
 	atomic_store(&p->magic, MAGIC);
@@ -387,6 +391,15 @@ void df_purse_unpriced(struct df_purse *p)
 {
 	atomic_fetch_add_explicit(&p->page->unpriced, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&p->page->calls, 1, memory_order_relaxed);
+}
+
+bool df_purse_tell(struct df_purse *p, uint64_t what, bool is)
+{
+	uint64_t mark = what | 1, old = mark;
+	_Atomic uint64_t *at = &p->page->told[(what >> 1) % TOLD];
+	if (is)
+		return atomic_exchange(at, mark) != mark;
+	return atomic_compare_exchange_strong(at, &old, 0);
 }
 
 bool df_purse_is_capped(const struct df_purse *p)

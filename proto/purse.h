@@ -44,6 +44,10 @@ void df_purse_settle_maybe(struct df_purse *p, double worst_usd, double real_usd
 void df_purse_cancel(struct df_purse *p, double worst_usd); /* it was never sent */
 void df_purse_unpriced(struct df_purse *p); /* it was sent, and nobody knows what it costs: it is counted alone */
 
+/* One voice for all processes of a run: `what` is the hash of a thing that is, or is no more. true: nobody has said so since it was last otherwise; a few things at a
+ * time are remembered, so that another may be told twice. */
+bool df_purse_tell(struct df_purse *p, uint64_t what, bool is);
+
 struct df_purse_view {
 	double budget, spent, reserved; /* USD; budget 0: none */
 	double held; /* of what is reserved: by processes that live (as far as df_purse_died was told), and so comes back or is spent */

@@ -205,16 +205,19 @@ static void say_hello(struct df_agent *a, uint64_t now_ns)
 }
 
 /* The run comes to an end: calls that have not been sent are not sent any more. Without a cache, answers would be lost with the leases whose
- * other calls wait: then all have their time. */
+ * other calls wait: then all have their time, but those that wait for who does not answer. */
 static void drain(struct df_agent *a)
 {
 	pthread_mutex_lock(&a->mutex);
 	struct df_network *network = a->opened ? a->network : NULL;
 	pthread_mutex_unlock(&a->mutex);
-	if (a->link.state == DF_STATE_RUN || a->draining || !network || !a->h->cached)
+	if (a->link.state == DF_STATE_RUN || a->draining || !network)
 		return;
 	a->draining = true;
-	df_network_stop(network, a->h->grace_ns);
+	if (a->h->cached)
+		df_network_stop(network, a->h->grace_ns);
+	else
+		df_network_hurry(network);
 }
 
 static enum df_err link_loop(struct df_agent *a, struct df_fail *fail)

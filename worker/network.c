@@ -84,8 +84,7 @@ static enum df_err read_paths(const struct df_needs *needs, struct df_arena *are
 	return DF_OK;
 }
 
-/* A cache that has no folder says so itself, and keeps what it has in memory; limits without one are an error of the models that have some: who
- * opens those tells it. */
+/* A cache that has no folder says so itself, and keeps what it has in memory; limits without one are an error. */
 static enum df_err write_paths(const struct df_heritage *h, struct df_arena *arena, struct df_confine *c,
 			       struct df_fail *fail)
 {
@@ -94,12 +93,11 @@ static enum df_err write_paths(const struct df_heritage *h, struct df_arena *are
 	struct df_str *path = df_arena_array(arena, 2, sizeof(*path));
 	if (!path)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
-	if (df_limit_dir(NULL, folder, sizeof(folder), &fd, NULL) == DF_OK) {
-		(void)close(fd);
-		if (add_path(arena, folder, &path[c->n_write_path]) != DF_OK)
-			return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
-		c->n_write_path++;
-	}
+	DF_TRY(df_limit_dir(NULL, folder, sizeof(folder), &fd, fail));
+	(void)close(fd);
+	if (add_path(arena, folder, &path[c->n_write_path]) != DF_OK)
+		return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
+	c->n_write_path++;
 	if (h->cached && df_cache_folder(h->cache.n ? h->cache.p : NULL, folder, NULL) == DF_OK) {
 		if (add_path(arena, folder, &path[c->n_write_path]) != DF_OK)
 			return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
@@ -148,6 +146,12 @@ static enum df_err open_cache(const struct df_heritage *h, struct df_network *n,
 	return df_cache_open(&config, &n->cache, fail);
 }
 
+static void warn_of_host(void *self, const char *message)
+{
+	(void)self;
+	df_warn("%s", message);
+}
+
 static enum df_err open_all(const struct df_heritage *h, struct df_network *n, struct df_fail *fail)
 {
 	DF_TRY(df_models_open(NULL, &n->models, fail));
@@ -164,6 +168,7 @@ static enum df_err open_all(const struct df_heritage *h, struct df_network *n, s
 		.purse = n->purse,
 		.trace = n->trace,
 		.cassette = cassette,
+		.warn = warn_of_host,
 	};
 	return df_caller_create(&config, &n->caller, fail);
 }
@@ -211,6 +216,11 @@ struct df_caller *df_network_caller(const struct df_network *n)
 void df_network_stop(struct df_network *n, uint64_t grace_ns)
 {
 	df_caller_stop(n->caller, grace_ns);
+}
+
+void df_network_hurry(struct df_network *n)
+{
+	df_caller_hurry(n->caller);
 }
 
 bool df_network_crowded(const struct df_network *n, uint32_t n_lease)

@@ -33,6 +33,9 @@ struct df_caller *df_network_caller(const struct df_network *n);
 /* Nothing new is sent; what is in flight may take grace_ns more. From any thread, also twice: the shorter grace holds. */
 void df_network_stop(struct df_network *n, uint64_t grace_ns);
 
+/* Calls that wait for a host or a model that does not answer end, now and from now on; all others go on. From any thread. */
+void df_network_hurry(struct df_network *n);
+
 /* So many calls wait already, or so much text, that there is no use in handing in more while so many leases are in work. From any thread. */
 bool df_network_crowded(const struct df_network *n, uint32_t n_lease);
 

@@ -55,6 +55,8 @@ struct df_http {
 	long always;     /* status of every answer; 0: by chance */
 	bool dead;       /* refuses connections */
 	char refuse[32], host_dead[32];
+	char model_failing[32], text_failing[32]; /* are answered with 500 */
+	uint64_t n_failing;
 	bool first_request_silent;
 	uint64_t last_sent_ns;
 };
@@ -275,6 +277,12 @@ static inline uint64_t decide(struct exchange *x)
 		say(x, h->always, "{\"error\":{\"message\":\"always\"}}");
 		return took_ns;
 	}
+	if ((h->model_failing[0] && memmem(x->body, x->n_body, h->model_failing, strlen(h->model_failing))) ||
+	    (h->text_failing[0] && memmem(x->body, x->n_body, h->text_failing, strlen(h->text_failing)))) {
+		h->n_failing++;
+		say(x, 500, "{\"error\":{\"message\":\"the model fell over\"}}");
+		return took_ns;
+	}
 	if (!within_rate(h)) {
 		h->n_violation++;
 		x->response.header = retry_header;
@@ -424,6 +432,8 @@ struct world {
 	struct df_caller *caller;
 	char limits[64];
 	unsigned n_done;
+	char warned[4][512]; /* the first of what people are told */
+	unsigned n_warned;
 };
 
 struct job {
@@ -437,6 +447,14 @@ struct job {
 	char shown[256];
 	size_t n_shown;
 };
+
+static inline void keep_warning(void *self, const char *message)
+{
+	struct world *w = self;
+	if (w->n_warned < 4)
+		(void)snprintf(w->warned[w->n_warned], sizeof(w->warned[0]), "%s", message);
+	w->n_warned++;
+}
 
 static inline void open_world(struct world *w, uint64_t seed, double budget, bool cached)
 {
@@ -461,6 +479,8 @@ static inline void open_world(struct world *w, uint64_t seed, double budget, boo
 					  .limits_dir = w->limits,
 					  .random = sim_random,
 					  .boot_ns = boot,
+					  .warn = keep_warning,
+					  .warn_self = w,
 					  .self = &w->http};
 	assert_int_equal(df_caller_create(&config, &w->caller, NULL), DF_OK);
 }

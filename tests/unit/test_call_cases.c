@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* test_call_cases: single cases of calls in a simulated world (call_world.h): budgets, batches, cache, streams, fall-backs, breakers, hedges, limits, stops. */
+/* test_call_cases: single cases of calls in a simulated world (call_world.h): budgets, batches, cache, streams, fall-backs, hedges, limits, stops. */
 #include "tests/unit/call_world.h"
 
 /* ------------------------------------------------------------------ single cases */
@@ -232,56 +232,6 @@ static void test_fallback__takes_over_from_a_model_that_is_over_or_dead(void **s
 		df_route_close(&route[1]);
 		close_world(&w);
 	}
-}
-
-static void test_breaker__a_dead_host_is_asked_seldom_and_calls_come_through_when_it_is_back(void **state)
-{
-	(void)state;
-	struct world w;
-	enum { N = 100 };
-	open_world(&w, 8, -1, false);
-	w.http.dead = true;
-	struct df_route *route =
-		open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"), .concurrency = 10});
-	struct job *j = submit_chats(&w, &route, 1, N);
-	while (w.http.now_ns < 35 * DF_SEC)
-		(void)step(&w.http);
-	print_message("30 s without a host: %llu requests\n", (unsigned long long)w.http.n_request);
-	assert_true(w.http.n_request <= 30);
-	w.http.dead = false;
-	run_all(&w, N);
-	unsigned n_failed = 0;
-	for (unsigned i = 0; i < N; i++)
-		n_failed += j[i].call.err != DF_OK;
-	assert_true(n_failed <= 6); /* those that were the probes have used up their attempts */
-	assert_true(w.http.now_ns < 120 * DF_SEC);
-	release(j, N);
-	df_route_close(&route);
-	close_world(&w);
-}
-
-static void test_breaker__a_host_that_stays_dead_ends_the_run_and_not_its_documents(void **state)
-{
-	(void)state;
-	struct world w;
-	enum { N = 100 };
-	open_world(&w, 8, -1, false);
-	w.http.dead = true;
-	struct df_route *route =
-		open_route(&w, (struct df_route_options){.model = DF_STR("gpt-4o-mini"), .concurrency = 10});
-	struct job *j = submit_chats(&w, &route, 1, N);
-	run_all(&w, N);
-	unsigned n_ended = 0;
-	for (unsigned i = 0; i < N; i++)
-		n_ended += j[i].call.err == DF_ERR_USAGE &&
-			   strstr(j[i].call.message, "has answered nothing for 10 minutes");
-	print_message("%u of %u calls ended with the run, after %llu s\n", n_ended, N,
-		      (unsigned long long)(w.http.now_ns / DF_SEC));
-	assert_true(n_ended >= N - 10); /* the others were probes until their attempts were used up */
-	assert_true(w.http.now_ns < 700 * DF_SEC);
-	release(j, N);
-	df_route_close(&route);
-	close_world(&w);
 }
 
 static void test_auth__ends_the_run_at_once_and_shows_no_key(void **state)
@@ -539,8 +489,6 @@ int main(void)
 		cmocka_unit_test(test_cache__identical_calls_in_flight_are_sent_once),
 		cmocka_unit_test(test_stream__that_was_cut_is_never_whole_and_not_tried_again_once_text_was_shown),
 		cmocka_unit_test(test_fallback__takes_over_from_a_model_that_is_over_or_dead),
-		cmocka_unit_test(test_breaker__a_dead_host_is_asked_seldom_and_calls_come_through_when_it_is_back),
-		cmocka_unit_test(test_breaker__a_host_that_stays_dead_ends_the_run_and_not_its_documents),
 		cmocka_unit_test(test_auth__ends_the_run_at_once_and_shows_no_key),
 		cmocka_unit_test(test_hedge__a_silent_request_is_overtaken_by_a_second_one),
 		cmocka_unit_test(test_limit__what_can_never_fit_is_refused_with_the_reason),

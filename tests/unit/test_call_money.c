@@ -164,6 +164,7 @@ static void assert_booked(const char *what, struct faults faults, long always, b
 	w.http.always = always;
 	struct df_route *route = mini(&w);
 	struct job *j = calloc(1, sizeof(*j));
+	route->host->met = true; /* else no connection is no attempt */
 	make_chat(&w, j, &route, 1, 1);
 	j->call.retry = &once;
 	if (streamed)

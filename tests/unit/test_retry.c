@@ -143,13 +143,13 @@ static void test_next__knows_the_exceptions(void **state)
 static void test_host__is_to_blame_for_what_it_did(void **state)
 {
 	(void)state;
-	assert_true(df_host_failed(503, DF_OK));
-	assert_true(df_host_failed(0, DF_ERR_TIMEOUT));
-	assert_true(df_host_failed(200, DF_ERR_CLOSED));
-	assert_false(df_host_failed(429, DF_OK));
-	assert_false(df_host_failed(404, DF_OK));
-	assert_false(df_host_failed(200, DF_ERR_LIMIT));
-	assert_false(df_host_failed(0, DF_ERR_INTERRUPTED));
+	assert_int_equal(df_blame_of(503, DF_OK), DF_BLAME_ROUTE);
+	assert_int_equal(df_blame_of(0, DF_ERR_TIMEOUT), DF_BLAME_HOST);
+	assert_int_equal(df_blame_of(200, DF_ERR_CLOSED), DF_BLAME_ROUTE); /* it answers, if badly */
+	assert_int_equal(df_blame_of(429, DF_OK), DF_BLAME_NOBODY);
+	assert_int_equal(df_blame_of(404, DF_OK), DF_BLAME_NOBODY);
+	assert_int_equal(df_blame_of(200, DF_ERR_LIMIT), DF_BLAME_NOBODY);
+	assert_int_equal(df_blame_of(0, DF_ERR_INTERRUPTED), DF_BLAME_NOBODY);
 }
 
 #define N_ALARM 300

@@ -168,11 +168,27 @@ static void stop_now(void *self)
 	struct df_caller *c = self;
 	uint64_t grace_ns = atomic_load(&c->grace_ns), now_ns = df_http_now(c->http);
 	df_engine_enter(c);
-	df_engine_end(c, DF_ERR_INTERRUPTED, "the run is being stopped");
+	df_engine_end(c, DF_ERR_INTERRUPTED, DF_CALL_STOPPED);
 	c->ending = DF_ERR_INTERRUPTED;
 	uint64_t at_ns = grace_ns < UINT64_MAX - now_ns ? now_ns + grace_ns : UINT64_MAX - 1;
 	if (!c->grace.place || at_ns < c->grace.at_ns)
 		df_alarm_set(&c->alarms, &c->grace, at_ns);
+	df_engine_leave(c);
+}
+
+static void hurry_now(void *self)
+{
+	struct df_caller *c = self;
+	df_engine_enter(c);
+	c->hurried = true;
+	for (struct df_own *o = c->newest, *older; o; o = older) {
+		older = o->older; /* as end_pieces */
+		for (struct df_piece *p = o->pieces, *next; p; p = next) {
+			next = p->sibling;
+			if (p->alarm.place || (p->link && df_route_wait(df_piece_route(p), df_http_now(c->http))))
+				df_piece_failed(p, DF_ERR_INTERRUPTED, DF_CALL_RETRY, DF_CALL_STOPPED);
+		}
+	}
 	df_engine_leave(c);
 }
 
@@ -181,6 +197,11 @@ static void post(struct df_caller *c, void (*fn)(void *self), void *self)
 {
 	while (df_http_post(c->http, fn, self) != DF_OK)
 		(void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+void df_caller_hurry(struct df_caller *c)
+{
+	post(c, hurry_now, c);
 }
 
 void df_caller_stop(struct df_caller *c, uint64_t grace_ns)
@@ -205,6 +226,8 @@ enum df_err df_caller_create(const struct df_caller_config *config, struct df_ca
 	c->limits_dir = config->limits_dir;
 	c->random = config->random;
 	c->boot_ns = config->boot_ns;
+	c->warn = config->warn;
+	c->warn_self = config->warn_self;
 	c->self = config->self;
 	c->instead = config->instead;
 	c->instead_self = config->instead_self;

@@ -15,8 +15,12 @@
  *   QUOTA       this model is over for the run: fall-back, else the run ends (DF_ERR_QUOTA). So is one whose server asks for a pause of more than an hour.
  *   BAD_INPUT   a batch is cut in two until the culprit stands alone; that input alone has an error.
  *   BAD_ANSWER  as RETRY.   AUTH, NOT_FOUND: fall-back, else an error of the run (DF_ERR_USAGE), not of a document.
- * Breaker per host: after 10 failures in a row that the host is to blame for (resets, time-outs, 5xx), nothing is sent for 1 s, doubling to 30 s; then one
- * probe. Calls wait meanwhile, or go to a fall-back. Hedge: a second request beside one that is silent for hedge_ms, within the same limits and money;
+ * Breakers: one per host, for requests that had no answer at all (refused, reset, timed out), one per route (host and model), for answers that are errors
+ * (5xx) or broke. After 10 such failures in a row nothing is sent for 1 s, doubling to 30 s; then one probe. Calls that have a fall-back which may be asked
+ * go there at once, also out of a back-off; others wait. Probes are made in turn by calls that were sent before and by such that never were, so that
+ * documents which a model always fails on do not speak for all; a probe costs its call an attempt. After 10 minutes the host's models are over, or the
+ * model, and the words say which. A host that was never reached: 3 failures, one minute, and no attempt is counted.
+ * Hedge: a second request beside one that is silent for hedge_ms, within the same limits and money;
  * the first answer wins, the other is cancelled. Identical asks in flight share one call when there is a cache. An embedding's fall-backs must be the same
  * model elsewhere: vectors of two models are never mixed.
  *
@@ -65,6 +69,9 @@ struct df_caller_config {
 	 * df_caller_submit is not to be used (worker/batch). NULL: calls are made. */
 	void (*instead)(void *self, struct df_call *call);
 	void *instead_self;
+	/* One line for people about a host or a model: that it does not answer, that it answers again. On the network thread; NULL: nobody is told. */
+	void (*warn)(void *self, const char *message);
+	void *warn_self;
 };
 
 enum df_err df_caller_create(const struct df_caller_config *config, struct df_caller **ret_caller,
@@ -137,6 +144,10 @@ enum df_err df_caller_run(struct df_caller *c, struct df_call *call, size_t n,
 
 /* Nothing new is sent; calls that wait end with DF_ERR_INTERRUPTED, those in flight are cancelled after grace_ns. From any thread. */
 void df_caller_stop(struct df_caller *c, uint64_t grace_ns);
+
+/* As before a stop without a cache: calls that wait for a host or a model that does not answer, or in a back-off, end with DF_ERR_INTERRUPTED, now and from now
+ * on; all others go on. From any thread. */
+void df_caller_hurry(struct df_caller *c);
 
 /* true: an answer could not be recorded, nor were those after it; when no call is out. */
 bool df_caller_record_failed(const struct df_caller *c, struct df_fail *ret_fail);

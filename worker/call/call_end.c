@@ -84,6 +84,10 @@ static void wait_and_retry(struct df_piece *p, const struct df_outcome *o)
 	const struct df_retry_options *options = options_of(p);
 	uint32_t cost = df_retry_cost(o->http_err == DF_ERR_TIMEOUT);
 	int64_t floor_ms = o->answer->retry_after_ms;
+	if (df_piece_elsewhere(p)) { /* nobody waits for a model that is shut while another may be asked */
+		df_piece_queue(p);
+		return;
+	}
 	p->once_used |= o->status == 408 || o->status == 409 || o->status == 425;
 	p->cost = 0;
 	if (df_retry_quota_take(&c->quota, cost))
@@ -140,6 +144,10 @@ static void act(struct df_piece *p, struct df_route *r, const struct df_outcome 
 		df_piece_failed(p, c->ending, df_class_of_end(c), c->ending_message);
 		return;
 	}
+	if (c->hurried && next == DF_NEXT_WAIT) {
+		df_piece_failed(p, DF_ERR_INTERRUPTED, DF_CALL_RETRY, DF_CALL_STOPPED);
+		return;
+	}
 	switch (next) {
 	case DF_NEXT_WAIT:
 		wait_and_retry(p, o);
@@ -186,13 +194,15 @@ void df_flight_over(struct df_flight *f, struct df_outcome *o)
 	struct df_route *r = f->route;
 	struct df_caller *c = r->caller;
 	struct df_flight *other = p->flight == f ? p->hedge : p->flight;
-	bool host_good = r->host->good_ns > p->first_ns;
+	bool host_good = (o->status ? r->good_ns : r->host->good_ns) > p->first_ns;
 	judge_pause(o->answer);
 	df_flight_settle(f, o);
 	df_route_dirty(r);
 	if (o->answer->class == DF_CALL_RATE) {
 		p->attempts--;
 		p->rates++;
+	} else if (r->host->breaker.unknown && !f->went_out && o->http_err != DF_OK && !o->never_sent) {
+		p->attempts--; /* nobody was asked yet: it is the run's, not this call's */
 	}
 	if (other && o->answer->class != DF_CALL_OK && other->sent) {
 		df_flight_free(f); /* the other may still succeed, and decides */

@@ -6,7 +6,7 @@
  *   piece    one request's worth of it: a chat, or some inputs of an embedding. Stands in a route's queue, sleeps in a back-off, or has flights
  *   flight   one attempt: slot, money, reservation, then the request or a fake answer's timer. A piece has one, or two with a hedge
  *   route    one model: queue, flights that wait for their time, limits, provider
- *   host     of one or more routes: the breaker
+ *   host     of one or more routes. Whether it answers at all is its breaker's; whether with errors alone (5xx) is each route's
  *
  * DESIGN. All of it belongs to the network thread, but what is said to be otherwise. Each entry from outside (a timer, a posted function, an http
  * callback) is put between df_engine_enter and df_engine_leave. What happens inside marks routes dirty and puts calls that are over on a list; leave pumps
@@ -89,6 +89,9 @@ struct df_host {
 	struct df_host *next;
 	struct df_breaker breaker;
 	uint64_t good_ns; /* its last good answer */
+	bool met;         /* it was reached before, if only by a connection */
+	bool told;        /* people know that it does not answer */
+	uint64_t told_ns;
 	char name[];
 };
 
@@ -110,6 +113,12 @@ struct df_route {
 	struct df_limit
 		*limit; /* NULL: nothing is limited (a provider without a network whose record cannot be opened) */
 	struct df_host *host;
+	struct df_breaker breaker; /* answers of this model that are errors: 5xx, and such as broke */
+	uint64_t good_ns;          /* its last good answer */
+	uint64_t n_bad;            /* such errors since then */
+	bool told;                 /* people know of them */
+	uint64_t told_ns;
+	bool fresh_next; /* the next probe is a call that was never sent, so that those which it always refuses do not speak for all */
 	void *state; /* the provider's */
 	uint32_t cap, in_flight;
 	struct df_piece_queue tried, fresh;
@@ -149,13 +158,15 @@ struct df_flight {
 	double worst_usd;
 	uint32_t slot;
 	bool dropped; /* its http callback only tells how far it came */
-	bool went_out, has_slot, has_money, unpriced, has_reservation, sent, probe, is_hedge, is_ready;
-	uint64_t http; /* 0: none */
+	bool went_out, has_slot, has_money, unpriced, has_reservation, sent, is_hedge, is_ready;
+	bool probe, route_probe; /* of the host's breaker, of the route's */
+	uint64_t http;           /* 0: none */
 	uint64_t sent_ns, sent_wall_ns, first_token_ns, step_ns, tokens;
 	struct df_flight_stream *stream;
 	struct df_answer *fake; /* its answer, when it is time; one block of memory */
 };
 
+#define DF_CALL_STOPPED "the run is being stopped"
 #define DF_SHARE_BUCKETS 4096U /* identical asks are looked for in so many lists */
 
 struct df_caller {
@@ -171,6 +182,8 @@ struct df_caller {
 	const char *limits_dir;
 	uint64_t (*random)(void *self);
 	uint64_t (*boot_ns)(void *self);
+	void (*warn)(void *self, const char *message);
+	void *warn_self;
 	void *self;
 
 	pthread_mutex_t lock; /* of in, routes, hosts, keys */
@@ -194,6 +207,7 @@ struct df_caller {
 	struct df_alarm grace;
 	enum df_err ending; /* nothing new is sent: DF_ERR_INTERRUPTED, _QUOTA (no money left), _NOMEM (no timer) */
 	bool end_waiting;   /* what waits is to be ended */
+	bool hurried;       /* df_caller_hurry: what waits for a breaker or a back-off is ended */
 	char ending_message[256];
 
 	_Atomic uint64_t grace_ns; /* of df_caller_stop; UINT64_MAX: not asked */
@@ -253,6 +267,10 @@ void df_piece_first(struct df_piece *p); /* from where it stands in its queue to
 void df_piece_fallback(struct df_piece *p, enum df_err err, enum df_call_class class, const char *message);
 void df_route_pump(struct df_route *r);
 bool df_route_waits(const struct df_route *r); /* somebody stands in its queue */
+bool df_piece_elsewhere(
+	const struct df_piece *p); /* where it stands nothing is sent now, and a fall-back may be asked */
+/* 0: it may be asked now; else as df_breaker_wait. */
+uint64_t df_route_wait(const struct df_route *r, uint64_t now_ns);
 void df_route_over(struct df_route *r, enum df_err err, enum df_call_class class, const char *message);
 struct df_ask df_piece_ask(const struct df_piece *p, const struct df_route *r);
 
@@ -300,7 +318,8 @@ struct df_outcome {
 	bool never_sent; /* it did not even come to the http */
 };
 void df_flight_over(struct df_flight *f, struct df_outcome *outcome);
-void df_flight_settle(struct df_flight *f, const struct df_outcome *outcome); /* call_settle.c */
+void df_flight_settle(struct df_flight *f, const struct df_outcome *outcome);          /* call_settle.c */
+void df_flight_settle_breakers(struct df_flight *f, const struct df_outcome *outcome); /* call_host.c */
 /* Both free it, whatever it is at is dropped; with its last piece the call is over. */
 void df_piece_failed(struct df_piece *p, enum df_err err, enum df_call_class class, const char *message);
 void df_piece_done(struct df_piece *p);

@@ -70,6 +70,11 @@ static bool fits(const struct df_call *call, uint32_t i)
 	return i == 0 || call->ask.kind != DF_ASK_EMBED || df_str_eq(r->model, call->route[0]->model);
 }
 
+uint64_t df_route_wait(const struct df_route *r, uint64_t now_ns)
+{
+	return df_breakers_wait(&r->host->breaker, &r->breaker, now_ns);
+}
+
 /* The first from `from` on that may be asked now; else the first that may be asked at all; n_route: none. */
 static uint32_t choose(const struct df_call *call, uint32_t from, uint64_t now_ns)
 {
@@ -78,12 +83,21 @@ static uint32_t choose(const struct df_call *call, uint32_t from, uint64_t now_n
 		const struct df_route *r = call->route[i];
 		if (!fits(call, i))
 			continue;
-		if (r->cool_until_ns <= now_ns && df_breaker_wait(&r->host->breaker, now_ns) == 0)
+		if (r->cool_until_ns <= now_ns && df_route_wait(r, now_ns) == 0)
 			return i;
 		if (second == call->n_route)
 			second = i;
 	}
 	return second;
+}
+
+bool df_piece_elsewhere(const struct df_piece *p)
+{
+	const struct df_call *call = p->own->call;
+	uint64_t now_ns = df_http_now(p->own->caller->http);
+	if (p->route + 1 == call->n_route || p->own->text_passed || df_route_wait(df_piece_route(p), now_ns) == 0)
+		return false;
+	return choose(call, p->route, now_ns) != p->route;
 }
 
 /* true: the fall-back's answer was in the cache, and the piece is over. */
@@ -248,11 +262,32 @@ static void drain(struct df_route *r)
 	}
 }
 
-/* The breaker has opened: who has somewhere else to go goes. */
+/* Those that sleep in a back-off would come back to a route that nobody may ask. */
+static void wake_for_elsewhere(struct df_route *r)
+{
+	struct df_caller *c = r->caller;
+	for (struct df_own *o = c->newest, *older; o; o = older) {
+		older = o->older; /* from new to old, as end_pieces */
+		if (o->call->n_route < 2)
+			continue;
+		for (struct df_piece *p = o->pieces, *next; p; p = next) {
+			next = p->sibling;
+			if (!p->alarm.place || df_piece_route(p) != r || !df_piece_elsewhere(p))
+				continue;
+			df_alarm_clear(&c->alarms, &p->alarm);
+			df_piece_queue(p);
+		}
+	}
+}
+
+/* A breaker has opened, or its probe is out or has failed: who has somewhere else to go goes. */
 static void rescan(struct df_route *r)
 {
 	uint64_t now_ns = df_http_now(r->caller->http);
 	r->rescan = false;
+	if (r->caller->ending)
+		return;
+	wake_for_elsewhere(r);
 	for (int tried = 1; tried >= 0; tried--) {
 		for (struct df_piece *p = tried ? r->tried.head : r->fresh.head, *next; p; p = next) {
 			next = p->next;
@@ -275,18 +310,25 @@ void df_route_pump(struct df_route *r)
 		rescan(r);
 	df_route_send_due(r);
 	while (!r->over && !c->ending && (p = first_of(r))) {
-		again_ns = df_breaker_wait(&r->host->breaker, df_http_now(c->http));
-		if (again_ns || (r->host->breaker.open && r->n_ready)) {
+		bool open = r->host->breaker.open || r->breaker.open;
+		again_ns = df_route_wait(r, df_http_now(c->http));
+		if (again_ns || (open && r->n_ready)) {
 			/* while it is open, a probe goes alone */
 			again_ns = again_ns ? again_ns : UINT64_MAX;
 			break;
 		}
+		if (open && r->fresh_next && r->fresh.head)
+			df_piece_first(p = r->fresh.head);
+		r->fresh_next = false;
 		if (take(r, p, &again_ns) == WAIT)
 			break;
 		df_route_send_due(r);
 	}
 	if (r->over || c->ending)
 		drain(r);
+	else if (c->hurried && again_ns != UINT64_MAX && df_route_wait(r, df_http_now(c->http)))
+		while ((p = first_of(r)))
+			df_piece_failed(p, DF_ERR_INTERRUPTED, DF_CALL_RETRY, DF_CALL_STOPPED);
 	if (!first_of(r))
 		again_ns = UINT64_MAX;
 	if (r->ready && r->ready->at_ns < again_ns)

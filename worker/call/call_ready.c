@@ -125,7 +125,7 @@ void df_route_send_due(struct df_route *r)
 	struct df_caller *c = r->caller;
 	while (r->ready && r->ready->at_ns <= df_http_now(c->http)) {
 		struct df_flight *f = r->ready;
-		if (df_breaker_wait(&r->host->breaker, df_http_now(c->http)) ||
+		if (df_route_wait(r, df_http_now(c->http)) ||
 		    (r->limit && df_limit_is_void(r->limit, &f->reservation))) {
 			df_route_ready_again(r);
 			return;

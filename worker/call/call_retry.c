@@ -73,8 +73,9 @@ void df_breaker_bad(struct df_breaker *b, uint64_t now_ns, bool was_probe)
 {
 	if (b->open && !was_probe)
 		return; /* it was sent before the breaker opened and tells nothing new */
-	b->failures++;
-	if (!was_probe && b->failures < DF_BREAKER_FAILURES)
+	if (!b->failures++)
+		b->bad_ns = now_ns;
+	if (!was_probe && b->failures < (b->unknown ? DF_BREAKER_UNKNOWN_FAILURES : DF_BREAKER_FAILURES))
 		return;
 	b->pause_ns = b->pause_ns ? b->pause_ns * 2 : DF_BREAKER_PAUSE_MS * DF_MS;
 	if (b->pause_ns > DF_BREAKER_PAUSE_MAX_MS * DF_MS)
@@ -88,7 +89,14 @@ void df_breaker_bad(struct df_breaker *b, uint64_t now_ns, bool was_probe)
 
 bool df_breaker_hopeless(const struct df_breaker *b, uint64_t now_ns)
 {
-	return b->open && now_ns >= b->since_ns + DF_BREAKER_PATIENCE_MS * DF_MS;
+	uint64_t patience_ms = b->unknown ? DF_BREAKER_UNKNOWN_PATIENCE_MS : DF_BREAKER_PATIENCE_MS;
+	return b->open && now_ns >= b->since_ns + patience_ms * DF_MS;
+}
+
+uint64_t df_breakers_wait(const struct df_breaker *host, const struct df_breaker *route, uint64_t now_ns)
+{
+	uint64_t a = df_breaker_wait(host, now_ns), b = df_breaker_wait(route, now_ns);
+	return a > b ? a : b; /* DF_BREAKER_PROBE is the largest */
 }
 
 void df_breaker_lost(struct df_breaker *b)
@@ -131,11 +139,11 @@ enum df_next df_next_after(const struct df_retry_options *o, const struct df_att
 	return f->text_passed && next != DF_NEXT_OVER ? DF_NEXT_FAIL : next;
 }
 
-bool df_host_failed(long status, enum df_err err)
+enum df_blame df_blame_of(long status, enum df_err err)
 {
-	if (err == DF_ERR_INTERRUPTED || err == DF_ERR_LIMIT)
-		return false;
-	return status >= 500 || err != DF_OK;
+	if (err == DF_ERR_INTERRUPTED || err == DF_ERR_LIMIT || (status < 500 && err == DF_OK))
+		return DF_BLAME_NOBODY;
+	return status ? DF_BLAME_ROUTE : DF_BLAME_HOST;
 }
 
 enum df_err df_call_err(enum df_call_class class, enum df_err http_err)

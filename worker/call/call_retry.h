@@ -23,12 +23,14 @@ bool df_retry_quota_take(struct df_retry_quota *q, uint32_t cost);
 void df_retry_quota_give(struct df_retry_quota *q, uint32_t n);
 uint32_t df_retry_cost(bool was_timeout);
 
-/* --- the breaker of a host --- */
+/* --- the breaker of a host, or of one model there --- */
 
 struct df_breaker {
-	uint32_t failures;  /* in a row */
+	uint32_t failures;  /* in a row; stragglers that end while it is open are not counted */
 	bool open, probing; /* open: nothing is sent until `until_ns`; then one probe */
+	bool unknown;       /* a host that was never reached: it opens sooner, and patience is shorter */
 	uint64_t until_ns, pause_ns;
+	uint64_t bad_ns;   /* the first of the failures */
 	uint64_t since_ns; /* when it opened after the last answer */
 };
 #define DF_BREAKER_PROBE UINT64_MAX /* wait for the probe's end */
@@ -39,8 +41,11 @@ uint64_t df_breaker_wait(const struct df_breaker *b, uint64_t now_ns);
 bool df_breaker_sent(struct df_breaker *b);
 void df_breaker_good(struct df_breaker *b); /* the host answered */
 void df_breaker_bad(struct df_breaker *b, uint64_t now_ns, bool was_probe);
-bool df_breaker_hopeless(const struct df_breaker *b, uint64_t now_ns); /* open for DF_BREAKER_PATIENCE_MS */
-void df_breaker_lost(struct df_breaker *b);                            /* the probe was cancelled: the next one is it */
+/* Open for DF_BREAKER_PATIENCE_MS; of a host that was never reached for DF_BREAKER_UNKNOWN_PATIENCE_MS. */
+bool df_breaker_hopeless(const struct df_breaker *b, uint64_t now_ns);
+void df_breaker_lost(struct df_breaker *b); /* the probe was cancelled: the next one is it */
+/* The longer wait of two: both must let a request pass. */
+uint64_t df_breakers_wait(const struct df_breaker *host, const struct df_breaker *route, uint64_t now_ns);
 
 /* --- what next --- */
 
@@ -61,14 +66,16 @@ struct df_attempt_facts {
 	uint32_t rates;    /* RATE answers so far, with this one */
 	bool once_used;    /* a 408, 409 or 425 was tried again already */
 	bool text_passed;  /* a stream's text was shown: it cannot be taken back */
-	bool host_good;    /* the host gave a good answer to somebody since this call was first sent there */
-	size_t n_input;    /* embed: inputs of the request; chat: 1 */
+	bool host_good; /* others had good answers there since this call was first sent: of the host, after a status of the model */
+	size_t n_input; /* embed: inputs of the request; chat: 1 */
 };
 
 enum df_next df_next_after(const struct df_retry_options *o, const struct df_attempt_facts *f);
 
-/* Is the host to blame? (status 0: no answer came) */
-bool df_host_failed(long status, enum df_err err);
+/* Who is to blame, if not the call? The host when it did not answer at all (refused, reset, timed out: status 0); the model there (its route) when it answered 5xx,
+ * or began an answer that broke. */
+enum df_blame { DF_BLAME_NOBODY, DF_BLAME_ROUTE, DF_BLAME_HOST };
+enum df_blame df_blame_of(long status, enum df_err err);
 /* The error of a document whose call failed with this. */
 enum df_err df_call_err(enum df_call_class class, enum df_err http_err);
 

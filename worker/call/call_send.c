@@ -266,6 +266,11 @@ void df_flight_send(struct df_flight *f)
 	f->sent_ns = now_ns;
 	f->sent_wall_ns = df_clock_real.wall_ns(df_clock_real.self);
 	f->probe = df_breaker_sent(&f->route->host->breaker);
+	f->route_probe = df_breaker_sent(&f->route->breaker);
+	if (f->probe || f->route_probe) { /* who came while it might be asked does not wait for what the probe brings */
+		f->route->rescan = true;
+		df_route_dirty(f->route);
+	}
 	o->queue_ns += now_ns - p->since_ns;
 	o->call->attempts++;
 	if (!p->attempts && !p->rates)
@@ -291,7 +296,8 @@ void df_flight_hedge(struct df_flight *f)
 	struct df_route *r = f->route;
 	struct df_caller *c = r->caller;
 	struct df_fail fail = {0};
-	if (p->hedge || c->ending || r->over || r->in_flight >= r->cap || r->host->breaker.open || df_route_waits(r))
+	if (p->hedge || c->ending || r->over || r->in_flight >= r->cap || r->host->breaker.open || r->breaker.open ||
+	    df_route_waits(r))
 		return;
 	struct df_flight *h = df_flight_make(p, r);
 	if (!h)

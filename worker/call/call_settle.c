@@ -34,51 +34,6 @@ static void settle_limit(struct df_flight *f, const struct df_outcome *o)
 	f->has_reservation = false;
 }
 
-static void is_over(struct df_route *r, void *message)
-{
-	df_route_over(r, DF_ERR_USAGE, DF_CALL_RETRY, message);
-}
-
-static void looks_elsewhere(struct df_route *r, void *self)
-{
-	(void)self;
-	r->rescan = true;
-}
-
-/* A host that has answered nothing for so long: fall-backs, or the end of the run. Documents are not to blame. */
-static void give_up_host(struct df_caller *c, const struct df_host *h, const struct df_outcome *o)
-{
-	char message[sizeof(((struct df_route *)NULL)->over_message)];
-	(void)snprintf(message, sizeof(message),
-		       "'%.120s' has answered nothing for %d minutes (%.120s); the same command goes on", h->name,
-		       DF_BREAKER_PATIENCE_MS / 60000, o->answer->message);
-	df_host_each(c, h, is_over, message);
-}
-
-static void settle_breaker(struct df_flight *f, const struct df_outcome *o)
-{
-	struct df_host *h = f->route->host;
-	struct df_caller *c = f->route->caller;
-	uint64_t now_ns = df_http_now(c->http);
-	bool was_open = h->breaker.open;
-	if (!o->answer || o->never_sent || o->http_err == DF_ERR_INTERRUPTED) {
-		if (f->probe)
-			df_breaker_lost(&h->breaker);
-	} else if (df_host_failed(o->status, o->http_err)) {
-		df_breaker_bad(&h->breaker, now_ns, f->probe);
-		if (f->probe && df_breaker_hopeless(&h->breaker, now_ns))
-			give_up_host(c, h, o);
-	} else {
-		df_breaker_good(&h->breaker);
-		if (o->answer->class == DF_CALL_OK)
-			h->good_ns = now_ns;
-	}
-	if (!was_open && h->breaker.open)
-		df_host_each(c, h, looks_elsewhere, NULL);
-	if (was_open || h->breaker.open)
-		df_host_dirty(c, h);
-}
-
 static void trace_attempt(const struct df_flight *f, const struct df_outcome *o, double usd)
 {
 	const struct df_own *own = f->piece->own;
@@ -117,7 +72,7 @@ void df_flight_settle(struct df_flight *f, const struct df_outcome *o)
 		own->call->unpriced = f->route->label;
 	}
 	f->unpriced = false;
-	settle_breaker(f, o);
+	df_flight_settle_breakers(f, o);
 	if (isfinite(usd)) {
 		own->call->usd += usd;
 		atomic_fetch_add_explicit(&c->nano_usd, (uint64_t)llround(usd * 1e9), memory_order_relaxed);
