@@ -165,6 +165,11 @@
 #define DF_TRACE_BATCH 512               /* spans of one export request */
 #define DF_TRACE_EXPORT_ATTEMPTS 6
 #define DF_TRACE_EXPORT_MS 30000 /* of one request */
+#define DF_TRACE_RUN_QUIET_MS 10000 /* how long `run` waits for a receiver that takes nothing, when the run is over */
+#define DF_TRACE_RUN_TOTAL_MS 60000 /* ... and for one that does */
+#define DF_TRACE_QUIET_MS 60000 /* how long `docflume trace` does */
+#define DF_TRACE_QUIET_MAX_MS 600000U /* that may be asked for */
+#define DF_TRACE_UNREACHABLE_MS 2000 /* who cannot be connected to is tried for */
 
 /* --- calls of APIs --- */
 #define DF_CALLS_IN_FLIGHT 4096 /* of one model, in one process, when nothing smaller is set */

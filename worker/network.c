@@ -84,7 +84,8 @@ static enum df_err read_paths(const struct df_needs *needs, struct df_arena *are
 	return DF_OK;
 }
 
-/* A cache that has no folder says so itself, and keeps what it has in memory; limits without one are an error. */
+/* A cache that has no folder says so itself, and keeps what it has in memory; limits without one are an error of the models that have some: who
+ * opens those tells it. */
 static enum df_err write_paths(const struct df_heritage *h, struct df_arena *arena, struct df_confine *c,
 			       struct df_fail *fail)
 {
@@ -93,11 +94,12 @@ static enum df_err write_paths(const struct df_heritage *h, struct df_arena *are
 	struct df_str *path = df_arena_array(arena, 2, sizeof(*path));
 	if (!path)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
-	DF_TRY(df_limit_dir(NULL, folder, sizeof(folder), &fd, fail));
-	(void)close(fd);
-	if (add_path(arena, folder, &path[c->n_write_path]) != DF_OK)
-		return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
-	c->n_write_path++;
+	if (df_limit_dir(NULL, folder, sizeof(folder), &fd, NULL) == DF_OK) {
+		(void)close(fd);
+		if (add_path(arena, folder, &path[c->n_write_path]) != DF_OK)
+			return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
+		c->n_write_path++;
+	}
 	if (h->cached && df_cache_folder(h->cache.n ? h->cache.p : NULL, folder, NULL) == DF_OK) {
 		if (add_path(arena, folder, &path[c->n_write_path]) != DF_OK)
 			return df_fail(fail, DF_ERR_NOMEM, "no memory for a worker");
