@@ -57,6 +57,9 @@
 #define DF_UNPACK_ITEMS 262144          /* elements of one message in all */
 #define DF_STRING_BYTES_MAX (64U << 10) /* one string inside a message */
 #define DF_COUNTERS_MAX 256             /* named counters of one result */
+#define DF_REJECT_EXAMPLES_MAX 16       /* kinds of rejects of which one document is shown */
+#define DF_EXAMPLE_ID_BYTES 80U
+#define DF_EXAMPLE_MESSAGE_BYTES 300U
 #define DF_READ_DONE_MAX 32768 /* ranges of ordinals in one READ; the coordinator joins or leaves out beyond it */
 #define DF_INFO_CELLS_MAX                                                                                              \
 	1024 /* cells over which what readers said is added up: the precision with which a change is placed */
@@ -164,12 +167,12 @@
 #define DF_TRACE_SPANS_MAX (64U << 20)   /* of a file that is read */
 #define DF_TRACE_BATCH 512               /* spans of one export request */
 #define DF_TRACE_EXPORT_ATTEMPTS 6
-#define DF_TRACE_EXPORT_MS 30000 /* of one request */
-#define DF_TRACE_RUN_QUIET_MS 10000 /* how long `run` waits for a receiver that takes nothing, when the run is over */
-#define DF_TRACE_RUN_TOTAL_MS 60000 /* ... and for one that does */
-#define DF_TRACE_QUIET_MS 60000 /* how long `docflume trace` does */
+#define DF_TRACE_EXPORT_MS 30000      /* of one request */
+#define DF_TRACE_RUN_QUIET_MS 10000   /* how long `run` waits for a receiver that takes nothing, when the run is over */
+#define DF_TRACE_RUN_TOTAL_MS 60000   /* ... and for one that does */
+#define DF_TRACE_QUIET_MS 60000       /* how long `docflume trace` does */
 #define DF_TRACE_QUIET_MAX_MS 600000U /* that may be asked for */
-#define DF_TRACE_UNREACHABLE_MS 2000 /* who cannot be connected to is tried for */
+#define DF_TRACE_UNREACHABLE_MS 2000  /* who cannot be connected to is tried for */
 
 /* --- calls of APIs --- */
 #define DF_CALLS_IN_FLIGHT 4096 /* of one model, in one process, when nothing smaller is set */
@@ -202,11 +205,13 @@
 #define DF_BREAKER_PAUSE_MAX_MS 30000
 #define DF_BREAKER_PATIENCE_MS                                                                                         \
 	600000 /* with a host that answers nothing, before the run ends; the same command goes on */
-#define DF_BREAKER_UNKNOWN_FAILURES 3 /* of a host that was never reached: perhaps its name is misspelt, or nobody listens */
+#define DF_BREAKER_UNKNOWN_FAILURES                                                                                    \
+	3 /* of a host that was never reached: perhaps its name is misspelt, or nobody listens */
 #define DF_BREAKER_UNKNOWN_PATIENCE_MS 60000
-#define DF_BREAKER_ROUTE_PAUSE_MAX_MS 8000 /* of a model that answers with errors: somebody is there, and may fail on some documents alone */
-#define DF_HOST_SILENT_MS 2000        /* without an answer, before people are told */
-#define DF_HOST_TELL_MS 30000         /* at most one such word about a host in this time */
+#define DF_BREAKER_ROUTE_PAUSE_MAX_MS                                                                                  \
+	8000 /* of a model that answers with errors: somebody is there, and may fail on some documents alone */
+#define DF_HOST_SILENT_MS 2000 /* without an answer, before people are told */
+#define DF_HOST_TELL_MS 30000  /* at most one such word about a host in this time */
 #define DF_KEY_BYTES_MAX 4096
 
 /* --- batches --- */

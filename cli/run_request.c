@@ -50,7 +50,7 @@ static enum df_err read_file(struct request *q)
 		return err;
 	*q->pipeline = file->pipeline;
 	q->file_inputs = file->inputs;
-	return DF_OK;
+	return df_resolve_rebase(q->pipeline, q->r->file, q->arena, q->fail);
 }
 
 /* The pipeline comes from the file, or else is the first operand. */

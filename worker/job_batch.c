@@ -6,12 +6,14 @@
  * one record that is rejected for it; counters of a batch count only once it is done.
  */
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "proto/example.h"
 #include "proto/strike.h"
 #include "worker/job_own.h"
 #include "worker/unwrap.h"
@@ -127,6 +129,25 @@ static enum df_err add_row(struct df_job *j, struct df_batch *b, struct df_doc *
 	return DF_OK;
 }
 
+/* The first of its kind in this lease. */
+static void add_example(struct df_job *j, const struct df_doc *doc, struct df_str kind)
+{
+	struct df_buf name;
+	char place[160];
+	struct df_str id = doc->id;
+	if (!id.n) {
+		(void)snprintf(place, sizeof(place), "%.*s, byte %llu",
+			       (int)(doc->source_name.n < 100 ? doc->source_name.n : 100),
+			       doc->source_name.n ? doc->source_name.p : "", (unsigned long long)doc->offset);
+		id = df_str_from(place);
+	}
+	df_buf_init(&name, 4096);
+	df_example_add_name(&name, kind, id, doc->message ? doc->message : "");
+	if (df_buf_err(&name) == DF_OK) /* one less is no wrong account */
+		df_counters_add(&j->counters, df_buf_z(&name), 1);
+	df_buf_release(&name);
+}
+
 static void count(struct df_job *j, const struct df_batch *b, uint64_t rows)
 {
 	uint64_t n[3] = {0};
@@ -138,6 +159,8 @@ static void count(struct df_job *j, const struct df_batch *b, uint64_t rows)
 		char name[128];
 		(void)snprintf(name, sizeof(name), "rejected:%.80s:%s", doc->stage ? doc->stage : "input",
 			       df_err_name(doc->err));
+		if (!df_map_get(&j->counters.map, df_str_from(name)))
+			add_example(j, doc, df_str_from(strchr(name, ':') + 1));
 		df_counters_add(&j->counters, name, 1);
 	}
 	df_counters_add(&j->counters, "in", b->n_doc);

@@ -171,7 +171,9 @@ void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int 
 	struct df_peer *p = df_peers_find(&c->peers, lane);
 	if (!p || p->state == DF_PEER_FENCING)
 		return;
-	c->stats.deaths++;
+	/* it has ended in order, and the run ends with it */
+	bool is_refusal = sig == 0 && exit_code == DF_CHILD_EXIT_USAGE && blame->last_words;
+	c->stats.deaths += !is_refusal;
 	p->state = DF_PEER_FENCING;
 	df_dispatch_lost(c->dispatch, lane, now_ns);
 	p->blame = *blame;
@@ -179,7 +181,7 @@ void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int 
 	p->exit_code = exit_code;
 	p->blame.last_words = NULL;
 	settle_blame(p, sig);
-	if (sig == 0 && exit_code == DF_CHILD_EXIT_USAGE && blame->last_words) {
+	if (is_refusal) {
 		struct df_fail fail;
 		(void)df_fail(&fail, DF_ERR_USAGE, "%s", blame->last_words);
 		df_control_fail_run(c, &fail);

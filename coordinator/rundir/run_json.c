@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/json.h"
+#include "proto/example.h"
 
 /* --- writing: a comma goes before every member but the first of its object or array --- */
 
@@ -98,6 +99,23 @@ static uint64_t counter_of(const struct df_run_summary *s, const char *what, str
 	return counter(s, name);
 }
 
+/* "llm:not-found": {"id": "d7", "message": "field 'title' is missing"} */
+static void put_examples(struct df_buf *b, const struct df_run_summary *s)
+{
+	struct df_example e;
+	open_in(b, "reject_examples", '{');
+	for (size_t i = 0; i < s->n_counter; i++) {
+		if (!df_example_split(s->counter[i].name, &e))
+			continue;
+		put_key(b, e.kind);
+		(void)df_buf_addc(b, '{');
+		put_str(b, "id", e.id);
+		put_str(b, "message", e.message);
+		(void)df_buf_addc(b, '}');
+	}
+	(void)df_buf_addc(b, '}');
+}
+
 static void put_counts(struct df_buf *b, const struct df_run_summary *s)
 {
 	static const char *const total[] = {"in", "out", "rows", "bytes_in", "tokens", "truncated"};
@@ -111,7 +129,9 @@ static void put_counts(struct df_buf *b, const struct df_run_summary *s)
 	put_u64(b, "rejected_total", counter(s, "rejected"));
 	open_in(b, "rejected", '{');
 	put_counters_of(b, s, "rejected:");
-	(void)df_buf_addz(b, "}}");
+	(void)df_buf_addc(b, '}');
+	put_examples(b, s);
+	(void)df_buf_addc(b, '}');
 	open_in(b, "stages", '[');
 	for (size_t i = 0; i < s->n_counter; i++) {
 		struct df_str name = s->counter[i].name;

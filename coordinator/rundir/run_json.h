@@ -5,7 +5,8 @@
  * Written when a run starts (state "running") and when it ends; always whole (df_io_replace_file). Readers must ignore keys that they
  * do not know. Numbers up to 2^64-1 are written as integers; hashes, fingerprints and run ids as 16 hexadecimal digits. Counts come
  * from the counters of the results (PROTOCOL.md): "filtered:STAGE:REASON" and "rejected:STAGE:CLASS" become
- * counts.filtered and counts.rejected with keys "STAGE:REASON" and "STAGE:CLASS"; "time_ns:STAGE" and "wait_ns:STAGE" become stages with seconds and
+ * counts.filtered and counts.rejected with keys "STAGE:REASON" and "STAGE:CLASS", beside them counts.reject_examples with the id and message of one
+ * document of each kind (proto/example.h); "time_ns:STAGE" and "wait_ns:STAGE" become stages with seconds and
  * waiting_seconds; what stages that call models count (calls, cached, tokens_in, ...) becomes costs.of_rows.
  *
  * All memory of a summary is the caller's. Reading takes memory from the arena. A run.json of another format_version is

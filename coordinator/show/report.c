@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "coordinator/life/ending.h"
 #include "coordinator/rundir/retry.h"
+#include "coordinator/show/examples.h"
 
 static uint64_t total(const struct df_map *totals, const char *name)
 {
@@ -119,6 +120,16 @@ static void tell_costs(const struct df_report *r)
 	df_buf_release(&unpriced);
 }
 
+/* Why money or the day's calls are used up, and what is spent, as the lines above count it: a worker that was refused knew of less. */
+static void tell_quota(const struct df_report *r)
+{
+	char spent[32];
+	if (r->costs.known && r->costs.budget > 0)
+		df_error("%s (%s are spent)", r->quota->msg, df_human_usd(r->costs.spent + r->costs.reserved, spent));
+	else
+		df_error("%s", r->quota->msg);
+}
+
 /* "of that, $0.0040 were perhaps never paid: 3 calls were sent, and no answer came" */
 static void tell_maybe(const struct df_costs *c)
 {
@@ -150,6 +161,7 @@ static void closing_lines(const struct df_report *r)
 	add_count(&b, " + ", total(r->totals, "rejected"), " rejected");
 	add_details(&b, r->totals, "rejected:");
 	df_info("%s", df_buf_z(&b));
+	df_examples_tell(r->totals);
 	df_buf_reset(&b);
 	add_count(&b, "", total(r->totals, "rows"), " rows");
 	if (total(r->totals, "tokens"))
@@ -175,8 +187,10 @@ static void closing_lines(const struct df_report *r)
 		df_warn("%llu of the inputs could not be read to the end",
 			(unsigned long long)r->control.source_errors);
 	if (r->control.deaths)
-		df_info("%llu processes died and were replaced; %llu leases done again",
-			(unsigned long long)r->control.deaths, (unsigned long long)r->control.redone);
+		df_info("%llu process%s died and %s replaced; %llu lease%s done again",
+			(unsigned long long)r->control.deaths, r->control.deaths == 1 ? "" : "es",
+			r->control.deaths == 1 ? "was" : "were", (unsigned long long)r->control.redone,
+			r->control.redone == 1 ? "" : "s");
 }
 
 static bool counts_add_up(const struct df_report *r)
@@ -237,7 +251,7 @@ int df_report(const struct df_report *r)
 			code = DF_EXIT_FATAL;
 	}
 	if (r->outcome == DF_OUTCOME_STOPPED && r->quota)
-		df_error("%s", r->quota->msg);
+		tell_quota(r);
 	if (r->outcome == DF_OUTCOME_STOPPED && !r->totals && r->fail && r->fail->code == DF_ERR_INTERRUPTED)
 		df_info("%s", r->fail->msg); /* before the work began */
 	else if (r->outcome == DF_OUTCOME_STOPPED)

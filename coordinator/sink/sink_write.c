@@ -5,7 +5,9 @@
 #include <stdlib.h>
 
 #include "base/array.h"
+#include "base/limits.h"
 #include "proto/cell_info.h"
+#include "proto/example.h"
 
 static const struct df_cell_note *note_at(const struct df_sink_source *src, uint64_t i)
 {
@@ -52,10 +54,28 @@ void df_sink_forget_info(struct df_sink *s, uint32_t source)
 	src->cap_info = 0;
 }
 
+/* Of examples the run keeps the first of each kind: names that hold a document's must not add up over its millions. */
+static bool is_wanted(const struct df_sink *s, struct df_str name)
+{
+	struct df_example fresh, known;
+	size_t n = 0;
+	if (!df_example_split(name, &fresh))
+		return true;
+	for (size_t i = 0; i < s->totals.n_slot; i++) {
+		if (!s->totals.slots[i].key.p || !df_example_split(s->totals.slots[i].key, &known))
+			continue;
+		if (df_str_eq(known.kind, fresh.kind) || ++n == DF_REJECT_EXAMPLES_MAX)
+			return false;
+	}
+	return true;
+}
+
 static enum df_err add_totals(struct df_sink *s, const struct df_staged *r)
 {
 	for (size_t i = 0; i < r->n_counter; i++) {
 		uint64_t *value = NULL;
+		if (!is_wanted(s, r->counter[i].name))
+			continue;
 		DF_TRY(df_map_put(&s->totals, r->counter[i].name, 0, &value));
 		*value += r->counter[i].value;
 	}
