@@ -190,7 +190,7 @@ class Money(CallCase):
             flume.kill(pid)
         err = self.ended(child, code=4)
         self.assertLess(time.monotonic() - begun, 20 * flume.SLOW)
-        self.assertIn("only maybe", err)
+        self.assertIn("perhaps never paid", err)
         self.assertEqual(server.stats()["requests"], 1)
         self.assertLessEqual(self.costs()["usd"], worst * 1.5)
 

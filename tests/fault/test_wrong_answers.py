@@ -183,7 +183,7 @@ class WrongAnswers(AnswerCase):
                     self.assertFalse((self.dir / "out").exists())
         result = self.docflume("-o", "out", "llm model=fake/any preset=mine", "in.jsonl", code=2)
         self.assertIn("'prompt'", result.err)
-        self.assertIn("'gone.txt'", result.err)
+        self.assertIn("/docflume/gone.txt'", result.err)
         result = self.docflume("-o", "out", "--file", "missing.pipe", "in.jsonl", code=2)
         self.assertIn("missing.pipe", result.err)
 

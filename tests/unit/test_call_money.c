@@ -81,7 +81,7 @@ static void test_budget__that_a_dead_worker_held_is_maybe_paid_and_ends_the_run_
 	run_all(&w, N);
 	for (unsigned i = 0; i < N; i++) {
 		assert_int_equal(j[i].call.err, DF_ERR_QUOTA);
-		assert_non_null(strstr(j[i].call.message, "only maybe"));
+		assert_non_null(strstr(j[i].call.message, "is used up: the next call may cost"));
 	}
 	assert_int_equal(w.http.n_request, 0);
 	assert_true(w.http.now_ns - start_ns >= 100 * DF_SEC);

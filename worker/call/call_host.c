@@ -149,7 +149,7 @@ static void looks_elsewhere(struct df_route *r, void *self)
 	df_route_dirty(r); /* also where nobody stands in its queue: some may sleep in a back-off */
 }
 
-static void host_failed(struct df_flight *f, const char *why, uint64_t now_ns)
+static void host_failed(struct df_flight *f, enum df_call_class class, const char *why, uint64_t now_ns)
 {
 	struct df_host *h = f->route->host;
 	struct df_caller *c = f->route->caller;
@@ -157,7 +157,8 @@ static void host_failed(struct df_flight *f, const char *why, uint64_t now_ns)
 	h->breaker.unknown = !h->met;
 	bool was_open = h->breaker.open;
 	df_breaker_bad(&h->breaker, now_ns, f->probe);
-	tell_host(c, h, f->went_out, why, now_ns);
+	if (class == DF_CALL_RETRY) /* of the others the run ends, or goes to a fall-back, and says so */
+		tell_host(c, h, f->went_out, why, now_ns);
 	if (f->probe && df_breaker_hopeless(&h->breaker, now_ns))
 		give_up_host(c, h, why);
 	if (h->breaker.open && (!was_open || f->probe))
@@ -226,7 +227,7 @@ void df_flight_settle_breakers(struct df_flight *f, const struct df_outcome *o)
 	enum df_blame blame = df_blame_of(o->status, o->http_err);
 	if (blame == DF_BLAME_HOST) {
 		probes_lost(f, false, true);
-		host_failed(f, why, now_ns);
+		host_failed(f, o->answer->class, why, now_ns);
 		return;
 	}
 	host_answered(f);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/human.h"
 #include "base/limits.h"
 #include "worker/call/call_own.h"
 
@@ -17,14 +18,11 @@
 
 static void no_money(struct df_caller *c, const struct df_purse_view *v, double worst_usd)
 {
-	char message[sizeof(c->ending_message)], maybe[64] = "";
-	if (v->maybe > 0)
-		(void)snprintf(maybe, sizeof(maybe), " (%.6g of it only maybe)", v->maybe);
-	(void)snprintf(
-		message, sizeof(message),
-		"the budget of %.6g USD is used up: %.6g are spent%s, and the next call may cost %.6g; give a larger "
-		"--budget to go on",
-		v->budget, v->spent, maybe, worst_usd);
+	char message[sizeof(c->ending_message)], budget[32], worst[32];
+	/* what is spent is told at the run's end, when no call is in flight any more */
+	(void)snprintf(message, sizeof(message),
+		       "the budget of %s is used up: the next call may cost %s; give a larger --budget to go on",
+		       df_human_usd(v->budget, budget), df_human_usd(worst_usd, worst));
 	df_engine_end(c, DF_ERR_QUOTA, message);
 }
 
