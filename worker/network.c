@@ -30,7 +30,7 @@
 
 struct df_network {
 	struct df_http *http;
-	struct df_models *models;
+	const struct df_models *models;
 	struct df_cache *cache;
 	struct df_purse *purse;
 	struct df_trace *trace;
@@ -156,7 +156,7 @@ static void warn_of_host(void *self, const char *message)
 
 static enum df_err open_all(const struct df_heritage *h, struct df_network *n, struct df_fail *fail)
 {
-	DF_TRY(df_models_open(NULL, &n->models, fail));
+	DF_TRY(df_models_shared(&n->models, fail)); /* as the pipeline was checked by */
 	DF_TRY(df_http_open(&(struct df_http_config){0}, &n->http, fail));
 	DF_TRY(open_cache(h, n, fail));
 	if (h->purse)
@@ -204,7 +204,6 @@ void df_network_close(struct df_network **network)
 	df_trace_close(&n->trace);
 	df_purse_close(&n->purse);
 	df_cache_close(&n->cache);
-	df_models_close(&n->models);
 	df_cassette_close(&cassette);
 	free(n);
 	*network = NULL;

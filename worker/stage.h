@@ -60,7 +60,7 @@ struct df_stage_class {
 	const struct df_opt *options; /* rows; ends with a NULL name; may be NULL */
 	size_t options_size;
 	unsigned flags;
-	/* Check options that rows cannot express (min <= max); no files are touched. May be NULL. */
+	/* Check options that rows cannot express (min <= max); no files are touched but models.yaml. May be NULL. */
 	enum df_err (*check)(const void *options, struct df_fail *fail);
 	/* Which class does the work with these (checked) options: another one of the same option rows, or NULL for this one. Its flags, open, process
 	 * and close are the ones that count. May be NULL. */

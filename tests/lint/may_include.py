@@ -23,7 +23,7 @@ assert ctype errno fenv float inttypes iso646 limits locale math setjmp signal s
 stdint stdio stdlib stdnoreturn string strings tgmath threads time uchar wchar wctype
 dirent dlfcn fcntl fnmatch getopt glob grp langinfo libgen poll pthread pwd sched semaphore spawn sysexits syslog termios
 unistd endian byteswap malloc execinfo
-cinttypes cstddef cstdint cstring cstdlib cassert new memory string_view utility limits algorithm
+atomic cinttypes cstddef cstdint cstring cstdlib cassert new memory string_view utility limits algorithm
 """.split())
 LIBC_DIRS = ("sys/", "linux/", "arpa/", "net/", "netinet/", "asm/")
 # Both ends of one format: reading unpacks, rows are packed.

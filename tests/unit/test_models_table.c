@@ -210,6 +210,13 @@ static void test_yaml__errors_say_the_line(void **state)
 		   {"models:\n  - id: gpt-4o\n    dim: 5000000000\n", ":3:10: 'dim' is a whole number"},
 		   {"models:\n  - id: gpt-4o\n    kind: image\n", ":3:11: 'kind' is chat or embed"},
 		   {"models:\n  - provider: openai\n", "without an id"},
+		   {"models:\n  - id: mine\n    provder: fake\n",
+		    ":3:5: unknown key 'provder' of a model; did you mean 'provider'?"},
+		   {"models:\n  - id: gpt-4o\n  - {rpm: 5, id: gpt-4o}\n", ":3:18: model 'gpt-4o' is there twice"},
+		   {"models:\n  - id: gpt-4o\n    base_url: htp://x\n", ":3:15: 'base_url' is neither"},
+		   {"models:\n  - id: gpt-4o\n    base_url: http://u:p@h\n", ":3:15: 'base_url' holds"},
+		   {"models:\n  - id: gpt-4o\n    base_url: ''\n", "'base_url' is neither"},
+		   {"models:\n  - id: gpt-4o\n    key_env: sk-1\n", ":3:14: 'key_env' is the name of a variable"},
 		   {"models:\n  - id: mine\n", "does not tell its provider"},
 		   {"models:\n  - {id: mine, provider: nobody}\n", "no provider 'nobody'"},
 		   {"models:\n  - gpt-4o\n", "is a mapping"},
@@ -229,6 +236,8 @@ static void test_yaml__errors_say_the_line(void **state)
 		assert_null(models);
 	}
 	assert_int_equal(df_models_open("/nonexistent/models.yaml", &models, &fail), DF_ERR_NOT_FOUND);
+	assert_int_equal(df_models_open("/tmp", &models, &fail), DF_ERR_USAGE);
+	assert_non_null(strstr(fail.msg, "'/tmp' is a directory"));
 }
 
 static void test_yaml__the_default_place_is_read_when_it_is_there(void **state)

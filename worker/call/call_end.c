@@ -66,7 +66,7 @@ static void tell(const struct df_piece *p, const struct df_route *r, const struc
 	if (n > 1 && at < size)
 		at += (size_t)snprintf(out + at, size - at, ", after %u requests", n);
 	if (at < size)
-		df_answer_advise(a->class, o->status, r->provider, out + at, size - at);
+		df_answer_advise(a->class, o->status, r->provider, &r->to, out + at, size - at);
 }
 
 static void back_off(struct df_piece *p, uint64_t wait_ns)

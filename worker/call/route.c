@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/url.h"
 #include "worker/call/call_own.h"
 
 /* ------------------------------------------------------------------ keys */
@@ -118,7 +119,8 @@ static enum df_err key_load(struct df_key *k, struct df_fail *fail)
 }
 
 /* From the caller's keys, or new among them. DF_ERR_NOT_FOUND: there is none. */
-static enum df_err key_get(struct df_caller *c, const char *variable, struct df_str *ret_key, struct df_fail *fail)
+static enum df_err key_get(struct df_caller *c, const char *variable, struct df_str *ret_key,
+			   struct df_str *ret_variable, struct df_fail *fail)
 {
 	struct df_key *k;
 	for (k = c->keys; k; k = k->next)
@@ -135,6 +137,7 @@ static enum df_err key_get(struct df_caller *c, const char *variable, struct df_
 		c->keys = k;
 	}
 	*ret_key = (struct df_str){k->page, k->n};
+	*ret_variable = df_str_from(k->variable);
 	return DF_OK;
 }
 
@@ -158,20 +161,11 @@ static char *base_url_of(const struct df_route *r, const struct df_route_options
 
 static enum df_err check_url(const struct df_route *r, struct df_fail *fail)
 {
-	struct df_str url = r->to.base_url;
+	char what[200];
 	if (r->provider->answer)
 		return DF_OK;
-	if (!df_str_starts(url, "http://") && !df_str_starts(url, "https://"))
-		return df_fail(fail, DF_ERR_USAGE,
-			       "model \"%s\": base URL \"" DF_STR_FMT "\" is neither http:// nor https://", r->label,
-			       DF_STR_ARG(url));
-	for (size_t i = 0; i < url.n; i++)
-		if ((unsigned char)url.p[i] <= 0x20 || url.p[i] == '@' || url.p[i] == '#' || url.p[i] == '?')
-			return df_fail(fail, DF_ERR_USAGE,
-				       "model \"%s\": its base URL holds a blank, '@', '?' or '#'; keys belong in a "
-				       "variable",
-				       r->label);
-	return DF_OK;
+	(void)snprintf(what, sizeof(what), "model \"%.150s\": its base URL", r->label);
+	return df_url_check(what, r->to.base_url, fail);
 }
 
 static enum df_err find_key(struct df_route *r, const struct df_route_options *o, struct df_fail *fail)
@@ -192,7 +186,8 @@ static enum df_err find_key(struct df_route *r, const struct df_route_options *o
 	variable[name.n] = '\0';
 	struct df_fail why = {0};
 	(void)pthread_mutex_lock(&r->caller->lock);
-	enum df_err err = key_get(r->caller, variable, &r->to.key, &why);
+	r->to.key_env = df_str_from(r->provider->key_env);
+	enum df_err err = key_get(r->caller, variable, &r->to.key, &r->to.key_env, &why);
 	(void)pthread_mutex_unlock(&r->caller->lock);
 	if (err == DF_ERR_NOT_FOUND && !asked_for && !df_provider_needs_key(r->provider, r->to.base_url))
 		return DF_OK;

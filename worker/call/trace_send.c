@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/url.h"
 #include "worker/call/trace_export.h"
 #include "worker/net/http.h"
 
@@ -65,25 +66,6 @@ static size_t find(struct df_str s, char c)
 	return p ? (size_t)(p - s.p) : s.n;
 }
 
-/* A name, an address, or an IPv6 address in brackets; and perhaps a port. */
-static bool is_host(struct df_str h)
-{
-	uint64_t port = 1;
-	bool six = h.n && h.p[0] == '[';
-	size_t n = six ? find(h, ']') + 1 : find(h, ':');
-	struct df_str name = {h.p, n < h.n ? n : h.n};
-	if (n < h.n && (h.p[n] != ':' || df_str_to_u64((struct df_str){h.p + n + 1, h.n - n - 1}, &port) != DF_OK))
-		return false;
-	for (size_t i = 0; i < name.n; i++) {
-		char c = name.p[i];
-		bool plain = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || strchr("-._", c);
-		bool of_six = six && (i == 0 || i == n - 1 || c == ':' || c == '%');
-		if (!plain && !of_six)
-			return false;
-	}
-	return name.n > (six ? 2 : 0) && n <= h.n && port >= 1 && port <= 65535;
-}
-
 /* No message repeats more of the address than its host: the rest may be a secret. */
 static enum df_err set_url(struct sender *s, const char *url, struct df_fail *fail)
 {
@@ -99,11 +81,9 @@ static enum df_err set_url(struct sender *s, const char *url, struct df_fail *fa
 		return df_fail(fail, DF_ERR_USAGE,
 			       "the OTLP receiver's address holds a name or a password, which everybody sees who lists "
 			       "processes: put them into OTEL_EXPORTER_OTLP_HEADERS (authorization=...)");
-	if (!is_host(host))
-		return df_fail(fail, DF_ERR_USAGE,
-			       "the OTLP receiver's address has no host, or a port that is none: e.g. "
-			       "http://localhost:4318");
-	for (size_t i = 0; i < u.n; i++)
+	/* a query is the receiver's business */
+	DF_TRY(df_url_check("the OTLP receiver's address", (struct df_str){u.p, find(u, '?')}, fail));
+	for (size_t i = find(u, '?'); i < u.n; i++)
 		if ((unsigned char)u.p[i] <= ' ' || u.p[i] == 127)
 			return df_fail(fail, DF_ERR_USAGE, "the OTLP receiver's address has a blank in it");
 	bool query = memchr(u.p, '?', u.n) != NULL;

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /* models: the table of models as a user sees it (users' rows before the built-in ones), and what asks cost by it. */
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "base/limits.h"
@@ -16,7 +20,7 @@
 
 struct df_models {
 	struct df_arena arena;
-	struct df_user_row *row; /* the last of equal ids counts */
+	struct df_user_row *row; /* of patterns that match the last counts */
 	size_t n_row;
 	struct df_model_info *all;
 	size_t n_all;
@@ -34,19 +38,33 @@ static bool default_path(char *path, size_t cap)
 	return n > 0 && (size_t)n < cap;
 }
 
+/* Whatever is the matter with the file is the user's to mend. */
+static enum df_err read_text(const char *path, char **ret_text, size_t *ret_n, struct df_fail *fail)
+{
+	struct df_fail why = {.msg = ""};
+	struct stat st;
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode)) /* a pipe would keep us waiting */
+		return df_fail(fail, DF_ERR_USAGE, "the table of models '%s' is %s", path,
+			       S_ISDIR(st.st_mode) ? "a directory" : "no regular file");
+	enum df_err err = df_io_read_file(&df_io_real, AT_FDCWD, path, DF_PIPELINE_BYTES_MAX, ret_text, ret_n, &why);
+	if (err == DF_OK)
+		return DF_OK;
+	if (err != DF_ERR_NOT_FOUND && err != DF_ERR_NOMEM)
+		err = DF_ERR_USAGE;
+	return df_fail(fail, err, "the table of models: %s", why.msg);
+}
+
 static enum df_err read_yaml(struct df_models *m, const char *path, struct df_fail *fail)
 {
 	char standard[4096], *text = NULL;
 	size_t n = 0;
 	if (!path && !default_path(standard, sizeof(standard)))
 		return DF_OK;
-	enum df_err err =
-		df_io_read_file(&df_io_real, AT_FDCWD, path ? path : standard, DF_PIPELINE_BYTES_MAX, &text, &n, fail);
-	if (err == DF_ERR_NOT_FOUND && !path)
+	if (!path && access(standard, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR)) /* HOME=/dev/null */
 		return DF_OK;
-	if (err == DF_OK)
-		err = df_table_yaml((struct df_str){text, n}, path ? path : standard, &m->arena, &m->row, &m->n_row,
-				    fail);
+	DF_TRY(read_text(path ? path : standard, &text, &n, fail));
+	enum df_err err =
+		df_table_yaml((struct df_str){text, n}, path ? path : standard, &m->arena, &m->row, &m->n_row, fail);
 	free(text);
 	return err;
 }
@@ -101,6 +119,18 @@ void df_models_close(struct df_models **models)
 	*models = NULL;
 }
 
+enum df_err df_models_shared(const struct df_models **ret_models, struct df_fail *fail)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct df_models *shared;
+	(void)pthread_mutex_lock(&lock);
+	enum df_err err = shared ? DF_OK : df_models_open(NULL, &shared, fail);
+	if (err == DF_OK)
+		*ret_models = shared;
+	(void)pthread_mutex_unlock(&lock);
+	return err;
+}
+
 const struct df_model_info *df_models_all(const struct df_models *m, size_t *ret_n)
 {
 	*ret_n = m->n_all;
@@ -153,7 +183,9 @@ enum df_err df_models_find(const struct df_models *m, struct df_str id, const st
 	const struct df_provider *p = NULL;
 	struct df_str model = id;
 	if (!row) {
-		DF_TRY(df_provider_find(id, &p, &model, fail));
+		enum df_err err = df_provider_find(id, &p, &model, fail);
+		if (err != DF_OK)
+			return m && err == DF_ERR_NOT_FOUND ? df_table_unknown(id, m->all, m->n_all, fail) : err;
 		*ret_info = built_in(p, model, id);
 		*ret_provider = p;
 		*ret_model = model;

@@ -13,10 +13,11 @@
 #include <stddef.h>
 
 #include "base/limits.h"
+#include "base/url.h"
 #include "base/yaml/yaml.h"
 #include "worker/provider/table.h"
 
-#define NODES_MAX (256U * DF_MODEL_ROWS_MAX) /* a row has 20 pairs at the most, and some are looked at four times */
+#define NODES_MAX (256U * DF_MODEL_ROWS_MAX) /* a row has 20 pairs at the most, and some are looked at five times */
 
 struct reader {
 	struct df_yaml yaml;
@@ -24,7 +25,7 @@ struct reader {
 	size_t n_row;
 };
 
-enum form { TEXT, COUNT, SIZE32, PRICE, KIND };
+enum form { TEXT, URL, VARIABLE, COUNT, SIZE32, PRICE, KIND };
 
 static const struct field {
 	const char *name;
@@ -34,8 +35,8 @@ static const struct field {
 	{"id", TEXT, offsetof(struct df_model_info, id)},
 	{"provider", TEXT, offsetof(struct df_model_info, provider)},
 	{"model", TEXT, offsetof(struct df_model_info, model)},
-	{"base_url", TEXT, offsetof(struct df_model_info, base_url)},
-	{"key_env", TEXT, offsetof(struct df_model_info, key_env)},
+	{"base_url", URL, offsetof(struct df_model_info, base_url)},
+	{"key_env", VARIABLE, offsetof(struct df_model_info, key_env)},
 	{"kind", KIND, offsetof(struct df_model_info, kind)},
 	{"context", COUNT, offsetof(struct df_model_info, context)},
 	{"max_output", COUNT, offsetof(struct df_model_info, max_output)},
@@ -84,7 +85,18 @@ static enum df_err set(struct reader *r, struct df_yaml_node *node, const struct
 	uint64_t count = 0;
 	double price = 0;
 	int n = (int)(value.n < 60 ? value.n : 60);
+	struct df_fail why = {.msg = ""};
 	switch (f->form) {
+	case URL:
+		if (df_url_check("'base_url'", value, &why) != DF_OK)
+			return df_yaml_bad(&r->yaml, node, "%s", why.msg);
+		memcpy(to, &value, sizeof(value));
+		return DF_OK;
+	case VARIABLE: /* the value may be a key, so it is not repeated */
+		if (!df_url_is_variable(value))
+			return df_yaml_bad(&r->yaml, node, "'%s' is the name of a variable, not a key", f->name);
+		memcpy(to, &value, sizeof(value));
+		return DF_OK;
 	case TEXT:
 		memcpy(to, &value, sizeof(value));
 		return value.n ? DF_OK : df_yaml_bad(&r->yaml, node, "'%s' is empty", f->name);
@@ -138,6 +150,10 @@ static enum df_err begin(struct reader *r, struct df_yaml_node *map, struct df_u
 	DF_TRY(value_of(r, map, "id", &node, &id));
 	if (!id.n)
 		return df_yaml_bad(&r->yaml, map, "a model without an id");
+	for (size_t i = 0; i < r->n_row; i++)
+		if (df_str_eq(r->row[i].info.id, id))
+			return df_yaml_bad(&r->yaml, node, "model '%.*s' is there twice; one row holds all of a model",
+					   (int)(id.n < 100 ? id.n : 100), id.p);
 	DF_TRY(value_of(r, map, "model", &node, &model));
 	DF_TRY(value_of(r, map, "provider", &node, &provider));
 	struct df_str own = model.p ? model : id;
@@ -164,6 +180,28 @@ static enum df_err begin(struct reader *r, struct df_yaml_node *map, struct df_u
 	return DF_OK;
 }
 
+static const struct field *find_field(struct df_str key)
+{
+	for (size_t i = 0; i < N_FIELD; i++)
+		if (df_str_is(key, field[i].name))
+			return &field[i];
+	return NULL;
+}
+
+/* Before all else: a key that is mistyped is told, not what follows from it. */
+static enum df_err check_keys(struct reader *r, struct df_yaml_node *map)
+{
+	struct df_yaml_node *key_node, *value_node;
+	void *iter = NULL;
+	while (df_yaml_next_pair(map, &iter, &key_node, &value_node)) {
+		struct df_str key = {NULL, 0};
+		DF_TRY(df_yaml_text(&r->yaml, key_node, "a key", &key));
+		if (!find_field(key))
+			return unknown_key(r, key_node, key);
+	}
+	return DF_OK;
+}
+
 static enum df_err read_row(struct reader *r, struct df_yaml_node *node)
 {
 	struct df_yaml_node *map = NULL, *key_node, *value_node;
@@ -174,14 +212,12 @@ static enum df_err read_row(struct reader *r, struct df_yaml_node *node)
 	if (df_yaml_kind(map) != DF_YAML_MAP)
 		return df_yaml_bad(&r->yaml, node, "a model is a mapping: id, provider, ...");
 	*row = (struct df_user_row){.by = NULL};
+	DF_TRY(check_keys(r, map));
 	DF_TRY(begin(r, map, row));
 	while (df_yaml_next_pair(map, &iter, &key_node, &value_node)) {
 		struct df_str key = {NULL, 0}, value = {NULL, 0};
-		const struct field *f = NULL;
 		DF_TRY(df_yaml_text(&r->yaml, key_node, "a key", &key));
-		for (size_t i = 0; i < N_FIELD; i++)
-			if (df_str_is(key, field[i].name))
-				f = &field[i];
+		const struct field *f = find_field(key);
 		if (!f)
 			return unknown_key(r, key_node, key);
 		DF_TRY(df_yaml_text(&r->yaml, value_node, f->name, &value));

@@ -17,8 +17,9 @@
 #include "worker/provider/ask.h"
 
 struct df_endpoint {
-	struct df_str base_url;                           /* "https://api.openai.com/v1", without a slash at its end */
-	struct df_str key;                                /* secret; may be empty (local servers) */
+	struct df_str base_url; /* "https://api.openai.com/v1", without a slash at its end */
+	struct df_str key;      /* secret; may be empty (local servers) */
+	struct df_str key_env;  /* the name of the variable it came from, or would; may be empty */
 	struct df_str organization, project, api_version; /* may be empty */
 };
 
@@ -104,8 +105,10 @@ bool df_stream_typed(const struct df_stream *stream, enum df_stream_form form, c
 
 /* The key gone from message and code, whole or cut at their end, even when a server echoed it. To be called on every answer that is shown or kept. */
 void df_answer_mask(struct df_answer *answer, const struct df_endpoint *to);
-/* What to do about a failure that ends a model for the run, to be put behind its message; nothing where there is nothing to do. status 0: none came. */
-void df_answer_advise(enum df_call_class class, long status, const struct df_provider *p, char *to, size_t size);
+/* Where a model was asked that a failure ends for the run, by which variable's key (its name), and what to do about it; to be put behind the message. Nothing
+ * where there is nothing to do. status 0: none came. */
+void df_answer_advise(enum df_call_class class, long status, const struct df_provider *p, const struct df_endpoint *at,
+		      char *to, size_t size);
 /* Can it be asked there without a key? (a server of one's own that speaks like OpenAI: a base URL that is not the default) */
 bool df_provider_needs_key(const struct df_provider *p, struct df_str base_url);
 
@@ -132,9 +135,12 @@ struct df_model_info {
 };
 
 struct df_models;
-/* Built-in rows, then `yaml_path` (may be NULL; ${XDG_CONFIG_HOME:-~/.config}/docflume/models.yaml is read when it is there). */
+/* Built-in rows, then `yaml_path` (may be NULL; ${XDG_CONFIG_HOME:-~/.config}/docflume/models.yaml is read when it is there). DF_ERR_USAGE: it has a mistake
+ * (path, line and column), or is there and cannot be read; DF_ERR_NOT_FOUND: `yaml_path` is not there. */
 enum df_err df_models_open(const char *yaml_path, struct df_models **ret_models, struct df_fail *fail) DF_MUST_CHECK;
 void df_models_close(struct df_models **models);
+/* That of the default place, read by the first call and kept while the process lives, so that what was checked at the start is what is asked later. Any thread. */
+enum df_err df_models_shared(const struct df_models **ret_models, struct df_fail *fail) DF_MUST_CHECK;
 /* Never fails: an unknown model has only id and provider, prices NAN (0 where the provider is free). `id` is the caller's, all else the table's. */
 struct df_model_info df_models_get(const struct df_models *m, struct df_str id);
 /* What a route needs: users' rows first (their `model` and `provider`), then df_provider_find. *ret_model points into `id` or the table. */

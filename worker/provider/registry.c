@@ -22,11 +22,10 @@ static void add(char *z, size_t cap, const char *separator, struct df_str s)
 	(void)snprintf(z + n, cap - n, "%s" DF_STR_FMT, n ? separator : "", DF_STR_ARG(s));
 }
 
-/* The nearest ids of the table, at most three, none that is too far to be meant. */
-static void nearest(struct df_str id, char *z, size_t cap)
+/* The nearest ids of these rows, at most three, none that is too far to be meant. */
+static void nearest(struct df_str id, const struct df_model_info *row, size_t n, char *z, size_t cap)
 {
-	size_t n = 0, n_near = 0;
-	const struct df_model_info *row = df_table_rows(&n);
+	size_t n_near = 0;
 	z[0] = '\0';
 	for (size_t distance = 1; distance <= 4 && n_near < 3; distance++)
 		for (size_t i = 0; i < n && n_near < 3; i++)
@@ -36,10 +35,10 @@ static void nearest(struct df_str id, char *z, size_t cap)
 			}
 }
 
-static enum df_err unknown(struct df_str id, struct df_fail *fail)
+enum df_err df_table_unknown(struct df_str id, const struct df_model_info *row, size_t n, struct df_fail *fail)
 {
 	char near[200], known[300] = "";
-	nearest(id, near, sizeof(near));
+	nearest(id, row, n, near, sizeof(near));
 	for (size_t i = 0; df_provider_registry[i]; i++)
 		add(known, sizeof(known), ", ", df_str_from(df_provider_registry[i]->name));
 	return df_fail(fail, DF_ERR_NOT_FOUND,
@@ -70,7 +69,9 @@ enum df_err df_provider_find(struct df_str id, const struct df_provider **ret_pr
 			*ret_model = id;
 			return DF_OK;
 		}
-	return unknown(id, fail);
+	size_t n = 0;
+	const struct df_model_info *row = df_table_rows(&n);
+	return df_table_unknown(id, row, n, fail);
 }
 
 bool df_provider_needs_key(const struct df_provider *p, struct df_str base_url)

@@ -8,6 +8,8 @@
 const struct df_model_info *df_table_rows(size_t *ret_n);
 /* By the exact id, then without a dated version at its end ("gpt-4o-2024-08-06" is gpt-4o, unless it has a row of its own); NULL: not known. */
 const struct df_model_info *df_table_find(struct df_str provider, struct df_str model);
+/* DF_ERR_NOT_FOUND, with the providers and those of the rows' ids that are near. */
+enum df_err df_table_unknown(struct df_str id, const struct df_model_info *row, size_t n, struct df_fail *fail);
 /* The name of the encoding that its tokens are counted by; empty: not known. */
 struct df_str df_table_tokenizer(struct df_str provider, struct df_str model);
 

@@ -58,6 +58,8 @@ void df_wire_fail(struct df_answer *a, enum df_call_class class, const char *fmt
 void df_wire_word(char *to, size_t cap, struct df_str word);
 /* An error as any of the known APIs words it, in a body (or an event); status 0: it came inside a 200. */
 void df_wire_error(struct df_answer *a, long status, const struct df_json *root, struct df_str body);
+/* What a redirect says in place of df_wire_error's words: where to, without what may be a secret there, and that it is not followed. */
+void df_wire_redirect(const struct df_http_response *response, struct df_answer *a);
 /* Clears `ret`, then true: 2xx, and *ret_root is its JSON, without an error in it. False: ret says what was wrong. */
 bool df_wire_root(const struct df_http_response *response, struct df_arena *arena, struct df_answer *ret,
 		  const struct df_json **ret_root);

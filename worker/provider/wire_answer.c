@@ -38,6 +38,7 @@ bool df_wire_status(const struct df_http_response *r, struct df_arena *arena, st
 	if (df_json_parse(r->body, arena, &root, NULL) != DF_OK)
 		root = NULL;
 	df_wire_error(ret, r->status ? r->status : 1, root, r->body);
+	df_wire_redirect(r, ret);
 	int64_t after = df_wire_retry_after(r);
 	if (after >= 0)
 		ret->retry_after_ms = after;

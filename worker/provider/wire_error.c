@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 
+#include "base/url.h"
 #include "worker/provider/wire.h"
 
 /* ------------------------------------------------------------------ classes */
@@ -223,4 +224,22 @@ void df_wire_error(struct df_answer *a, long status, const struct df_json *root,
 		     text.n ? ": " : ", without a word", (int)text.n, text.n ? text.p : "");
 	if (w.retry_ms >= 0)
 		a->retry_after_ms = w.retry_ms;
+}
+
+void df_wire_redirect(const struct df_http_response *r, struct df_answer *a)
+{
+	char to[300];
+	struct df_str location = df_wire_get(r, "location");
+	if (r->status != 301 && r->status != 302 && r->status != 303 && r->status != 307 && r->status != 308)
+		return;
+	df_url_show(location, to, sizeof(to));
+	if (to[0])
+		df_wire_fail(
+			a, a->class,
+			"status %ld: it points to '%s', and redirects are not followed, since keys and texts would "
+			"go along",
+			r->status, to);
+	else
+		df_wire_fail(a, a->class, "status %ld, a redirect without a Location; redirects are not followed",
+			     r->status);
 }

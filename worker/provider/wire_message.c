@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/url.h"
 #include "worker/provider/wire.h"
 
 void df_wire_clear(struct df_answer *a)
@@ -127,14 +128,24 @@ void df_answer_mask(struct df_answer *answer, const struct df_endpoint *to)
 	mask_key(answer->code, to->key);
 }
 
-void df_answer_advise(enum df_call_class class, long status, const struct df_provider *p, char *to, size_t size)
+void df_answer_advise(enum df_call_class class, long status, const struct df_provider *p, const struct df_endpoint *at,
+		      char *to, size_t size)
 {
+	char url[200];
 	to[0] = '\0';
-	if (class == DF_CALL_AUTH)
-		(void)snprintf(to, size, "; check the key in %s, or in the variable that key_env= names",
-			       p->key_env ? p->key_env : "its variable");
-	else if (class == DF_CALL_QUOTA && status)
+	if (class == DF_CALL_QUOTA && status)
 		(void)snprintf(to, size, "; the same command goes on once there is money or quota there");
+	if (p->answer) /* there is no place where it was asked */
+		return;
+	df_url_show(at->base_url, url, sizeof(url));
+	int n = (int)(at->key_env.n < 200 ? at->key_env.n : 200);
+	const char *name = n ? at->key_env.p : "";
+	if (class == DF_CALL_AUTH && at->key.n)
+		(void)snprintf(to, size, "; asked at '%s' with the key in %.*s: check both", url, n, name);
+	else if (class == DF_CALL_AUTH)
+		(void)snprintf(to, size, "; asked at '%s', and no key was sent: set %.*s, or what key_env= names", url,
+			       n, name);
 	else if (class == DF_CALL_NOT_FOUND && status)
-		(void)snprintf(to, size, "; check model= and base_url=");
+		(void)snprintf(to, size, "; asked at '%s': check %s", url,
+			       p->base_url[0] ? "model= and base_url=" : "url=");
 }

@@ -2,53 +2,96 @@
 /* api: routes and runs of calls, for all stages that ask models. */
 #include "worker/stages/api.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+#include "base/url.h"
 
 enum df_err df_api_check_url(const char *option, struct df_str url, struct df_fail *fail)
 {
-	if (!df_str_starts(url, "https://") && !df_str_starts(url, "http://"))
-		return df_fail(fail, DF_ERR_USAGE, "option '%s' is neither http:// nor https://", option);
-	for (size_t i = 0; i < url.n; i++)
-		if ((unsigned char)url.p[i] <= 0x20 || url.p[i] == '@' || url.p[i] == '#' || url.p[i] == '?')
-			return df_fail(fail, DF_ERR_USAGE,
-				       "option '%s' holds a blank, '@', '?' or '#': passwords and keys do not belong "
-				       "there but in a variable that key_env= names",
-				       option);
-	return DF_OK;
+	char what[80];
+	(void)snprintf(what, sizeof(what), "option '%s'", option);
+	return df_url_check(what, url, fail);
+}
+
+/* Is it known, and does the variable that says where it is make sense? (base_url= and rows of models.yaml are looked at where they are read) */
+static enum df_err check_model(const struct df_models *models, struct df_str model, struct df_str base_url,
+			       struct df_fail *fail)
+{
+	const struct df_provider *p = NULL;
+	struct df_model_info info;
+	struct df_str id;
+	char what[80];
+	DF_TRY(df_models_find(models, model, &p, &id, &info, fail));
+	const char *url = p->base_url_env ? getenv(p->base_url_env) : NULL;
+	if (base_url.n || info.base_url.n || p->answer || !url || !*url)
+		return DF_OK;
+	(void)snprintf(what, sizeof(what), "variable %s", p->base_url_env);
+	return df_url_check(what, df_str_trim(df_str_from(url)), fail);
 }
 
 enum df_err df_api_check(const struct df_api_options *o, struct df_str model, struct df_fail *fail)
 {
-	const struct df_provider *p = NULL;
-	struct df_str id;
+	const struct df_models *models = NULL;
 	if (o->fallback.n > DF_API_FALLBACKS_MAX)
 		return df_fail(fail, DF_ERR_USAGE, "option 'fallback': more than %d models", DF_API_FALLBACKS_MAX);
-	DF_TRY(df_provider_find(model, &p, &id, fail));
+	DF_TRY(df_models_shared(&models, fail));
 	if (o->base_url.n)
 		DF_TRY(df_api_check_url("base_url", o->base_url, fail));
-	for (size_t i = 0; i < o->key_env.n; i++) /* a key itself would be shown, and written into run.json */
-		if (o->key_env.p[i] != '_' && !isalnum((unsigned char)o->key_env.p[i]))
-			return df_fail(fail, DF_ERR_USAGE, "option 'key_env' is the name of a variable, not a key");
+	if (o->key_env.n &&
+	    !df_url_is_variable(o->key_env)) /* a key itself would be shown, and written into run.json */
+		return df_fail(fail, DF_ERR_USAGE, "option 'key_env' is the name of a variable, not a key");
+	DF_TRY(check_model(models, model, o->base_url, fail));
 	for (size_t i = 0; i < o->fallback.n; i++)
-		DF_TRY(df_provider_find(o->fallback.item[i], &p, &id, fail));
+		DF_TRY(check_model(models, o->fallback.item[i], o->base_url, fail));
 	return DF_OK;
 }
 
-static enum df_err open_route(struct df_api *api, const struct df_api_options *o, struct df_str model, bool first,
-			      struct df_fail *fail)
+/* Two APIs of one place (openai, responses) count as one. */
+static bool same_place(const struct df_provider *a, const struct df_provider *b)
+{
+	return a == b || (a->base_url_env && b->base_url_env && strcmp(a->base_url_env, b->base_url_env) == 0);
+}
+
+/* A stage that names its place sends no document elsewhere on its own: a fall-back of the same provider is asked there too, unless its row in models.yaml has a
+ * URL; and no key goes to another place than the one it was given for. */
+static enum df_err place_of(const struct df_api_options *o, struct df_str first, struct df_str fallback,
+			    struct df_route_options *r, struct df_fail *fail)
+{
+	const struct df_models *models = NULL;
+	const struct df_provider *p = NULL, *of_first = NULL;
+	struct df_model_info info;
+	struct df_str id;
+	DF_TRY(df_models_shared(&models, fail));
+	DF_TRY(df_models_find(models, first, &of_first, &id, &info, fail));
+	DF_TRY(df_models_find(models, fallback, &p, &id, &info, fail));
+	if (!same_place(p, of_first) || info.base_url.n)
+		return DF_OK;
+	r->base_url = o->base_url;
+	if (!info.key_env.n)
+		r->key_env = o->key_env;
+	return DF_OK;
+}
+
+/* fallback NULL: the first. */
+static enum df_err open_route(struct df_api *api, const struct df_api_options *o, struct df_str first,
+			      const struct df_str *fallback, struct df_fail *fail)
 {
 	struct df_route_options r = {
-		.model = model,
-		.base_url = first ? o->base_url : (struct df_str){NULL, 0}, /* fall-backs live elsewhere */
-		.key_env = first ? o->key_env : (struct df_str){NULL, 0},
+		.model = fallback ? *fallback : first,
 		.rpm = (uint64_t)o->rpm,
 		.tpm = (uint64_t)o->tpm,
 		.rpd = (uint64_t)o->rpd,
 		.tpd = (uint64_t)o->tpd,
 		.concurrency = (uint32_t)o->concurrency,
 	};
+	if (fallback) {
+		DF_TRY(place_of(o, first, *fallback, &r, fail));
+	} else {
+		r.base_url = o->base_url;
+		r.key_env = o->key_env;
+	}
 	DF_TRY(df_route_open(api->caller, &r, &api->route[api->n_route], fail));
 	api->n_route++;
 	return DF_OK;
@@ -66,9 +109,9 @@ enum df_err df_api_open(struct df_api *api, const struct df_api_options *o, stru
 	api->retry.timeout.total = (o->timeout_ns + 999999) / 1000000;
 	if (api->retry.timeout.first_byte > api->retry.timeout.total)
 		api->retry.timeout.first_byte = api->retry.timeout.total;
-	DF_TRY(open_route(api, o, model, true, fail));
+	DF_TRY(open_route(api, o, model, NULL, fail));
 	for (size_t i = 0; i < o->fallback.n; i++)
-		DF_TRY(open_route(api, o, o->fallback.item[i], false, fail));
+		DF_TRY(open_route(api, o, model, &o->fallback.item[i], fail));
 	return DF_OK;
 }
 

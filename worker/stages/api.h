@@ -26,9 +26,11 @@ struct df_api_options {
 #define DF_API_ROW(T, m) offsetof(T, api.m)
 #define DF_API_ROWS(T)                                                                                                 \
 	{.name = "base_url", .type = DF_OPT_STRING, .offset = DF_API_ROW(T, base_url), .max = 2048, .value_name = "URL",   \
-	 .help = "Where the API is, for this stage alone; else the provider's variable or its own address counts"},        \
+	 .help = "Where the API is, for this stage alone, fall-backs of the same provider included; else the model's row "  \
+		 "in models.yaml, the provider's variable or its own address counts"},                                          \
 	{.name = "key_env", .type = DF_OPT_STRING, .offset = DF_API_ROW(T, key_env), .max = 128, .value_name = "NAME",     \
-	 .help = "The variable that holds the key, when it is not the provider's usual one"},                              \
+	 .help = "The variable that holds the key, when it is not the provider's usual one; fall-backs of the same "        \
+		 "provider use it too"},                                                                                        \
 	{.name = "rpm", .type = DF_OPT_INT, .offset = DF_API_ROW(T, rpm), .min = 0, .max = 1e9,                            \
 	 .help = "Requests per minute, for all processes of this machine together; 0: as the provider says"},              \
 	{.name = "tpm", .type = DF_OPT_INT, .offset = DF_API_ROW(T, tpm), .min = 0, .max = 1e12,                           \
@@ -46,7 +48,8 @@ struct df_api_options {
 	{.name = "hedge", .type = DF_OPT_TIME, .offset = DF_API_ROW(T, hedge_ns), .min = 0, .max = 86400,                  \
 	 .help = "Ask a second time beside a request that is silent for so long; the first answer counts. 0: never"},      \
 	{.name = "fallback", .type = DF_OPT_LIST, .offset = DF_API_ROW(T, fallback), .max = 2048,                          \
-	 .value_name = "MODEL,MODEL", .help = "Models to be asked, in this order, when the one before fails for good"},    \
+	 .value_name = "MODEL,MODEL", .help = "Models to be asked, in this order, when the one before fails for good; "    \
+		 "those of another provider, and those whose row in models.yaml has a base_url, are asked there with their own key"}, \
 	{.name = "cache", .type = DF_OPT_BOOL, .offset = DF_API_ROW(T, cache), .initial = "true",                          \
 	 .help = "Keep answers, so that no call is paid for twice"}
 /* clang-format on */
@@ -63,7 +66,8 @@ struct df_api {
 
 /* An http(s) URL without what may be a secret: a pipeline's text is written down (run.json, status, logs). The message does not repeat it. */
 enum df_err df_api_check_url(const char *option, struct df_str url, struct df_fail *fail) DF_MUST_CHECK;
-/* No file is touched: the models' names are known, there are not too many fall-backs, and base_url is no place for a secret. */
+/* The models' names are known (also by the user's models.yaml, which is read here), there are not too many fall-backs, and base URLs can be ones: that of the
+ * option, and those of the variables that would count. */
 enum df_err df_api_check(const struct df_api_options *o, struct df_str model, struct df_fail *fail) DF_MUST_CHECK;
 enum df_err df_api_open(struct df_api *api, const struct df_api_options *o, struct df_str model,
 			const struct df_stage_env *env, const char *call_name, struct df_fail *fail) DF_MUST_CHECK;

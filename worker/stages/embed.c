@@ -49,9 +49,12 @@ static const struct df_opt option_rows[] = {
 
 bool df_embed_is_api(struct df_str model)
 {
+	const struct df_models *models = NULL;
 	const struct df_provider *p = NULL;
+	struct df_model_info info;
 	struct df_str id;
-	return model.n && !df_str_is(model, DF_MODEL_DEFAULT) && df_provider_find(model, &p, &id, NULL) == DF_OK;
+	return model.n && !df_str_is(model, DF_MODEL_DEFAULT) && df_models_shared(&models, NULL) == DF_OK &&
+	       df_models_find(models, model, &p, &id, &info, NULL) == DF_OK;
 }
 
 static const struct df_stage_class *variant(const void *options)
@@ -62,6 +65,9 @@ static const struct df_stage_class *variant(const void *options)
 static enum df_err check(const void *options, struct df_fail *fail)
 {
 	const struct df_embed_options *o = options;
+	const struct df_models *models = NULL;
+	if (!df_str_is(o->model, DF_MODEL_DEFAULT)) /* who it is, models.yaml may say */
+		DF_TRY(df_models_shared(&models, fail));
 	if (df_embed_is_api(o->model))
 		return df_api_check(&o->api, o->model, fail);
 	if (o->dimensions)

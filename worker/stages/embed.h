@@ -19,7 +19,7 @@ extern const struct df_stage_class df_stage_embed;
 extern const struct df_stage_class
 	df_stage_embed_api; /* its variant for models that are asked over the network (embed_api.c) */
 
-/* True: the model's name is one of a provider of APIs (worker/provider), not one that runs inside the worker. */
+/* True: the model's name is one of a provider of APIs (worker/provider, the user's models.yaml), not one that runs inside the worker. */
 bool df_embed_is_api(struct df_str model);
 
 #endif

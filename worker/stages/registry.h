@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * registry: all stages by name, and the check of a pipeline against them: the one place where the language of
- * pipelines meets what stages know. No stage is opened and no file is touched here.
+ * pipelines meets what stages know. No stage is opened, and no file is touched here but the user's models.yaml (df_models_shared).
  */
 #ifndef DF_WORKER_STAGES_REGISTRY_H
 #define DF_WORKER_STAGES_REGISTRY_H

@@ -55,6 +55,7 @@ static enum df_err check(const void *options, struct df_fail *fail)
 {
 	const struct request_options *o = options;
 	DF_TRY(df_api_check_url("url", o->url, fail));
+	DF_TRY(df_api_check(&o->api, MODEL, fail));
 	if (o->api.base_url.n || o->api.fallback.n)
 		return df_fail(fail, DF_ERR_USAGE,
 			       "base_url= and fallback= mean nothing here; url= says where requests go");
