@@ -183,6 +183,10 @@
 #define DF_CALLS_BYTES (32ULL << 20) /* of text: 512 documents of 64 KB */
 #define DF_CALLS_LOOK_MS 5
 #define DF_CALLS_LOOK_MAX_MS 20
+#define DF_CALLS_LEAVE_MS 1000 /* a worker that is told to go, by a run that did not stop before: its calls have so long to be answered */
+#define DF_CALLS_KEEP_MS 1000  /* and what was answered so long to come to the cache on disk, when threads do not end */
+#define DF_CALLS_END_MS 4000   /* both, and a thread's way out: then the coordinator kills */
+#define DF_CALLS_HURRY_MS 500  /* the same when the run is left at once */
 #define DF_CALL_AHEAD_MS 50 /* reservations are made so far ahead of their time, so that a late timer loses no rate */
 #define DF_CALL_SLOT_MS 10  /* between looks for a slot while other processes have them all */
 #define DF_CALL_PURSE_MS 50 /* between looks at a budget that others have reserved ... */
@@ -190,6 +194,8 @@
 	30000 /* ... until nothing has moved in it for so long, and nobody who lives holds any of it */
 #define DF_CALL_PURSE_LOOKS                                                                                            \
 	1024                  /* calls in a queue that are looked at for one that the rest of a budget suffices for */
+#define DF_CALL_ANSWER_TOKENS                                                                                          \
+	4096 /* of an answer whose length nothing bounds: held for it while it is out, where no budget hangs on it */
 #define DF_PURSE_SYNC_MS 1000 /* what is spent lasts through a power cut so much later */
 #define DF_CALL_SCRATCH_BYTES (1U << 30) /* parsing one answer */
 #define DF_CALL_SCRATCH_KEEP (4U << 20)

@@ -215,8 +215,14 @@ static enum df_err loop(struct df_run *r, struct df_fail *fail)
 
 static void end_children(struct df_run *r)
 {
-	if (r->supervisor)
-		df_supervisor_end_all(r->supervisor, r->at_once ? 0 : 2000);
+	bool calls = r->expenses.purse != NULL; /* whose answers are brought to the cache, and whose money is booked */
+	if (!r->supervisor)
+		return;
+	if (r->at_once)
+		df_supervisor_end_all(r->supervisor, calls ? DF_CALLS_HURRY_MS : 0);
+	else
+		df_supervisor_end_all(r->supervisor, calls ? DF_CALLS_END_MS : 2000);
+	df_expenses_all_died(&r->expenses);
 }
 
 /* What the sink has taken is committed, so that what run.json counts is what the journal has. False: nobody takes what it writes. */

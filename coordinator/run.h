@@ -6,7 +6,7 @@
  * errors; 75 stopped early, the same command goes on. `life` (life.h) is shared with the guard that started this process; one without
  * a guard has asked_fd -1 and zeros.
  *
- * Waits, and what ends them: the loop waits 100 ms at most; the sink 200 ms; a stop its --grace and 5 s; children 2 s, then SIGKILL,
+ * Waits, and what ends them: the loop waits 100 ms at most; the sink 200 ms; a stop its --grace and 5 s; children 2 s (4 s where models are called), then SIGKILL,
  * which only a process that the kernel holds in a write to a broken disk outlives. Two have no end but the user's: a reader of stdout
  * that pauses, and a disk that does not answer; both are told on stderr each minute.
  */

@@ -293,18 +293,31 @@ static void hold(struct df_purse *p, int64_t nano)
 		atomic_fetch_add(&own->held, nano);
 }
 
+static void take_from_the_dead(struct page *p, struct place *of)
+{
+	int64_t held = atomic_exchange(&of->held, 0);
+	if (held > 0) {
+		atomic_fetch_add(&p->maybe, held);
+		atomic_fetch_add(&p->spent, held);
+	}
+	atomic_store(&of->owner, 0);
+}
+
 void df_purse_died(struct df_purse *p, uint64_t owner)
 {
 	struct place *all = places(p->page);
 	for (size_t i = 0; i < PLACES; i++) {
-		if (atomic_load(&all[i].owner) != owner)
-			continue;
-		int64_t held = atomic_exchange(&all[i].held, 0);
-		if (held > 0) {
-			atomic_fetch_add(&p->page->maybe, held);
-			atomic_fetch_add(&p->page->spent, held);
-		}
-		atomic_store(&all[i].owner, 0);
+		if (atomic_load(&all[i].owner) == owner)
+			take_from_the_dead(p->page, &all[i]);
+	}
+}
+
+void df_purse_all_died(struct df_purse *p)
+{
+	struct place *all = places(p->page);
+	for (size_t i = 0; i < PLACES; i++) {
+		if (atomic_load(&all[i].owner))
+			take_from_the_dead(p->page, &all[i]);
 	}
 }
 

@@ -29,6 +29,7 @@ enum df_err df_purse_open(int dir_fd, double budget, struct df_purse **ret_purse
 enum df_err df_purse_map(int fd, uint64_t owner, struct df_purse **ret_purse, struct df_fail *fail) DF_MUST_CHECK;
 /* That process was reaped: what it still held is spent, maybe. Of one that held nothing: nothing happens. */
 void df_purse_died(struct df_purse *p, uint64_t owner);
+void df_purse_all_died(struct df_purse *p); /* all others of this life were */
 /* What was booked before lasts behind it, through a power cut. Waits for the disk, unless nothing has moved since the last one. *ret_synced (may be NULL): it had
  * to. One thread at a time. */
 enum df_err df_purse_sync(struct df_purse *p, bool *ret_synced);

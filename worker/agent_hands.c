@@ -242,18 +242,23 @@ void df_hands_add(struct df_agent *a)
 void df_hands_end(struct df_agent *a, enum df_err err)
 {
 	struct timespec until;
+	/* What is out is paid for: where its answers are kept, a run that ends without having stopped waits a moment for them. */
+	uint64_t grace_ms = a->network && !a->draining && (a->h->cached || a->h->record.n) ? DF_CALLS_LEAVE_MS : 0;
 	if (a->network)
-		df_network_stop(a->network, 0); /* whoever waits for an answer wakes up */
+		df_network_stop(a->network, grace_ms * DF_MS); /* whoever waits for an answer wakes up */
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += LEAVE_SECONDS;
+	until.tv_sec += LEAVE_SECONDS + (time_t)(grace_ms / 1000);
 	(void)pthread_mutex_lock(&a->mutex);
 	int late = 0;
 	while (a->n_ended < a->n_hand && late == 0)
 		late = pthread_cond_clockwait(&a->ended, &a->mutex, CLOCK_MONOTONIC, &until);
 	bool all = a->n_ended == a->n_hand;
 	(void)pthread_mutex_unlock(&a->mutex);
-	if (!all)
+	if (!all) {
+		if (a->network)
+			df_network_keep(a->network);
 		_exit(err == DF_OK ? 0 : 1);
+	}
 	for (uint32_t i = 0; i < a->n_hand; i++) {
 		(void)pthread_join(a->hand[i].thread, NULL);
 		df_job_destroy(&a->hand[i].job);

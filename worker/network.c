@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "proto/purse.h"
 #include "worker/cache/cache.h"
@@ -217,6 +218,12 @@ struct df_caller *df_network_caller(const struct df_network *n)
 void df_network_stop(struct df_network *n, uint64_t grace_ns)
 {
 	df_caller_stop(n->caller, grace_ns);
+}
+
+void df_network_keep(struct df_network *n)
+{
+	if (n->cache)
+		df_cache_flush_for(n->cache, DF_CALLS_KEEP_MS);
 }
 
 void df_network_hurry(struct df_network *n)

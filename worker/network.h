@@ -33,6 +33,9 @@ struct df_caller *df_network_caller(const struct df_network *n);
 /* Nothing new is sent; what is in flight may take grace_ns more. From any thread, also twice: the shorter grace holds. */
 void df_network_stop(struct df_network *n, uint64_t grace_ns);
 
+/* The worker goes, whether or not its threads have come to their end: what was answered is in the cache on disk then, within DF_CALLS_KEEP_MS. */
+void df_network_keep(struct df_network *n);
+
 /* Calls that wait for a host or a model that does not answer end, now and from now on; all others go on. From any thread. */
 void df_network_hurry(struct df_network *n);
 

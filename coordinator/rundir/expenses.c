@@ -140,6 +140,12 @@ void df_expenses_died(struct df_expenses *e, uint64_t lane)
 		df_purse_died(e->purse, lane);
 }
 
+void df_expenses_all_died(struct df_expenses *e)
+{
+	if (e->purse)
+		df_purse_all_died(e->purse);
+}
+
 void df_expenses_close(struct df_expenses *e)
 {
 	stop_keeper(e);

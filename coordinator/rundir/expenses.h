@@ -40,6 +40,7 @@ enum df_err df_expenses_open(struct df_expenses *e, const struct df_run_options 
 			     struct df_fail *fail) DF_MUST_CHECK;
 /* A child of that lane was reaped: what it held of the money may have been paid. */
 void df_expenses_died(struct df_expenses *e, uint64_t lane);
+void df_expenses_all_died(struct df_expenses *e); /* no child is left */
 void df_expenses_close(struct df_expenses *e);
 
 /* done: the part of the input that has been worked on, 0 .. 1; below 0: unknown. */

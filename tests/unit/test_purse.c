@@ -318,6 +318,13 @@ static void test_purse__knows_what_the_living_hold_and_what_the_dead_held_is_may
 	assert_usd(v.held, 0);
 	assert_usd(v.spent, 0.7);
 	assert_usd(v.maybe, 0.6);
+	assert_int_equal(df_purse_reserve(a, 0.2), DF_OK);
+	df_purse_all_died(p);
+	df_purse_all_died(p); /* once is enough */
+	v = df_purse_look(p);
+	assert_usd(v.reserved, 0);
+	assert_usd(v.spent, 0.9);
+	assert_usd(v.maybe, 0.8);
 	df_purse_close(&a);
 	df_purse_close(&b);
 	df_purse_close(&p);

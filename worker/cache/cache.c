@@ -126,11 +126,16 @@ void df_cache_put(struct df_cache *c, struct df_cache_key key, struct df_str val
 		df_disk_put(c->disk, key, value);
 }
 
-void df_cache_flush(struct df_cache *c)
+void df_cache_flush_for(struct df_cache *c, uint64_t most_ms)
 {
 	count_evictions(c);
 	if (c->disk)
-		df_disk_flush(c->disk);
+		df_disk_flush(c->disk, most_ms);
+}
+
+void df_cache_flush(struct df_cache *c)
+{
+	df_cache_flush_for(c, UINT32_MAX);
 }
 
 struct df_cache_stats df_cache_stats(struct df_cache *c)

@@ -70,8 +70,9 @@ void df_cache_look_begin(struct df_cache *c);
 void df_cache_look_end(struct df_cache *c);
 /* Never waits for a disk. Values above DF_CACHE_VALUE_BYTES are not kept. */
 void df_cache_put(struct df_cache *c, struct df_cache_key key, struct df_str value);
-/* Wait until all that was put before is with the operating system, or the disk is given up. */
-void df_cache_flush(struct df_cache *c);
+/* Wait until all that was put before is with the operating system, or the disk is given up; that long at most. */
+void df_cache_flush_for(struct df_cache *c, uint64_t most_ms);
+void df_cache_flush(struct df_cache *c); /* the same, as long as it takes */
 
 /*
  * An answer as bytes, and back. Of an embedding (it has vectors) one row: the vector and the model that made it, no usage: a hit costs nothing; of a chat

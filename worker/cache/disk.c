@@ -150,17 +150,6 @@ void df_disk_put(struct df_disk *d, struct df_cache_key key, struct df_str value
 	enqueue(d, i);
 }
 
-void df_disk_flush(struct df_disk *d)
-{
-	(void)pthread_mutex_lock(&d->lock);
-	uint64_t until = d->n_put;
-	d->hurry = true;
-	(void)pthread_cond_signal(&d->wake);
-	while (d->n_done < until && d->has_writer)
-		(void)pthread_cond_wait(&d->done, &d->lock);
-	(void)pthread_mutex_unlock(&d->lock);
-}
-
 /* ------------------------------------------------------------------ reading */
 
 static enum df_err take_row(struct df_disk *d, struct df_cache_key key, struct df_arena *arena,
@@ -236,6 +225,18 @@ static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t at_
 {
 	struct timespec at = {(time_t)(at_ns / DF_SEC), (long)(at_ns % DF_SEC)};
 	(void)pthread_cond_timedwait(cond, lock, &at);
+}
+
+void df_disk_flush(struct df_disk *d, uint64_t most_ms)
+{
+	uint64_t end = now() + most_ms * DF_MS;
+	(void)pthread_mutex_lock(&d->lock);
+	uint64_t until = d->n_put;
+	d->hurry = true;
+	(void)pthread_cond_signal(&d->wake);
+	while (d->n_done < until && d->has_writer && now() < end)
+		wait_until(&d->done, &d->lock, end);
+	(void)pthread_mutex_unlock(&d->lock);
 }
 
 /* Locked: wait for something to do, then a moment for more of it. */
@@ -395,7 +396,7 @@ static void init_locks(struct df_disk *d)
 	(void)pthread_mutex_init(&d->read_lock, NULL);
 	(void)pthread_mutex_init(&d->keep_lock, NULL);
 	(void)pthread_cond_init(&d->wake, &monotonic);
-	(void)pthread_cond_init(&d->done, NULL);
+	(void)pthread_cond_init(&d->done, &monotonic);
 	(void)pthread_cond_init(&d->keep, NULL);
 	(void)pthread_condattr_destroy(&monotonic);
 }

@@ -53,7 +53,7 @@ void df_disk_look(struct df_disk *d, int more);
 enum df_err df_disk_get(struct df_disk *d, struct df_cache_key key, struct df_arena *arena,
 			struct df_str *ret_value) DF_MUST_CHECK;
 void df_disk_put(struct df_disk *d, struct df_cache_key key, struct df_str value);
-void df_disk_flush(struct df_disk *d);
+void df_disk_flush(struct df_disk *d, uint64_t most_ms);
 
 struct df_disk_stats {
 	uint64_t bytes, entries, unwritten;
