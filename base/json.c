@@ -90,6 +90,18 @@ enum df_err df_json_add_double(struct df_buf *b, double v)
 	return df_buf_addz(b, z);
 }
 
+enum df_err df_json_add_usd(struct df_buf *b, double usd)
+{
+	char z[340];
+	if (!isfinite(usd))
+		return df_buf_addz(b, "null");
+	int n = snprintf(z, sizeof(z), "%.9f", usd);
+	while (z[n - 1] == '0')
+		n--;
+	z[z[n - 1] == '.' ? n - 1 : n] = '\0';
+	return df_buf_addz(b, strcmp(z, "-0") == 0 ? "0" : z);
+}
+
 /* ------------------------------------------------------------------ reading */
 
 struct parser {

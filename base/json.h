@@ -16,6 +16,8 @@ enum df_err df_json_add_string(struct df_buf *b, struct df_str s);
 enum df_err df_json_add_f32(struct df_buf *b, float v);
 /* %.17g cut to the shortest that reads back the same; nan and inf become null. */
 enum df_err df_json_add_double(struct df_buf *b, double v);
+/* USD to the billionth, which is what purses count in, in digits that need no exponent ("0.00001", "2.5"); nan and inf become null. */
+enum df_err df_json_add_usd(struct df_buf *b, double usd);
 
 enum df_json_type { DF_JSON_NULL, DF_JSON_BOOL, DF_JSON_NUMBER, DF_JSON_STRING, DF_JSON_ARRAY, DF_JSON_OBJECT };
 

@@ -156,6 +156,7 @@
 #define DF_CACHE_WAL_PAGES_MAX (8U << 10) /* ... and before one that makes writers wait for it (64 MB) */
 #define DF_CACHE_BUSY_MS 5000             /* a writer waits so long for other processes, then tries again later */
 #define DF_CACHE_READ_BUSY_MS 250         /* a reader; then it is a miss */
+#define DF_CACHE_CLOSE_MS 1500            /* who closes waits so long for other processes, then says what was not written */
 #define DF_CACHE_OPEN_BUSY_MS 10000       /* somebody else is opening or mending it */
 #define DF_CACHE_AGAIN_MS 60000           /* after a disk was full, until it is tried again */
 #define DF_CACHE_TOTALS_MS 1000           /* counts of hits and misses are written so often */

@@ -163,7 +163,7 @@ static void json_text(struct df_buf *b, const char *key, const char *value)
 static void json_usd(struct df_buf *b, const char *key, double usd)
 {
 	(void)df_buf_addf(b, ",\"%s\":", key);
-	(void)df_json_add_double(b, usd);
+	(void)df_json_add_usd(b, usd);
 }
 
 static void json_files(const struct df_batch_state *s, struct df_buf *b)

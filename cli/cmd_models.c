@@ -121,10 +121,14 @@ static bool wanted(const struct df_model_info *m, const char *word)
 
 static void add_price(struct df_buf *out, double usd)
 {
+	struct df_buf z;
+	df_buf_init(&z, 512);
 	if (isnan(usd))
-		(void)df_buf_addf(out, " %8s", "-");
+		(void)df_buf_addc(&z, '-');
 	else
-		(void)df_buf_addf(out, " %8.6g", usd);
+		(void)df_json_add_usd(&z, usd);
+	(void)df_buf_addf(out, " %8s", df_buf_z(&z));
+	df_buf_release(&z);
 }
 
 static void add_count(struct df_buf *out, int width, uint64_t n)
@@ -167,7 +171,7 @@ static void add_number(struct df_buf *out, const char *name, uint64_t n)
 static void add_usd(struct df_buf *out, const char *name, double usd)
 {
 	(void)df_buf_addf(out, ",\"%s\":", name);
-	(void)df_json_add_double(out, usd); /* unknown is null */
+	(void)df_json_add_usd(out, usd); /* unknown is null */
 }
 
 static void add_json(const struct df_model_info *m, struct df_buf *out)

@@ -42,6 +42,12 @@ static void put_double(struct df_buf *b, const char *key, double value)
 	(void)df_json_add_double(b, value);
 }
 
+static void put_usd(struct df_buf *b, const char *key, double value)
+{
+	put_key(b, df_str_from(key));
+	(void)df_json_add_usd(b, value);
+}
+
 static void put_hex(struct df_buf *b, const char *key, uint64_t value)
 {
 	char hex[20];
@@ -175,13 +181,12 @@ static void put_costs(struct df_buf *b, const struct df_run_summary *s)
 	if (!c->known)
 		return;
 	open_in(b, "costs", '{');
-	put_double(b, "usd", c->spent);
-	put_double(b, "usd_maybe_paid",
-		   c->maybe); /* of usd: what calls may have cost that were sent and not answered */
+	put_usd(b, "usd", c->spent);
+	put_usd(b, "usd_maybe_paid", c->maybe); /* of usd: what calls may have cost that were sent and not answered */
 	put_u64(b, "maybe_paid_calls", c->maybe_calls);
-	put_double(b, "usd_reserved", c->reserved); /* of calls that were still in flight */
+	put_usd(b, "usd_reserved", c->reserved); /* of calls that were still in flight */
 	if (c->budget > 0)
-		put_double(b, "usd_budget", c->budget);
+		put_usd(b, "usd_budget", c->budget);
 	put_u64(b, "paid_calls", c->calls - c->unpriced);
 	put_u64(b, "unpriced_calls", c->unpriced);
 	open_in(b, "of_rows", '{');

@@ -82,6 +82,18 @@ class Rows(OwnCase):
         run = json.loads((self.dir / "out" / "run.json").read_text())
         self.assertAlmostEqual(run["costs"]["usd"], 1.0, places=6)
 
+    def test_a_price_counts_where_nothing_bounds_the_answer(self):
+        server = self.seen(usage=(1000, 500))
+        self.models(f"models:\n  - {{id: mine, provider: openai, base_url: '{self.url(server)}', price_in: 0.001, price_out: 0.002}}\n")
+        self.documents(2)
+        result = self.docflume("llm model=mine prompt='{{text}}'", "-o", "out", "in.jsonl")
+        self.assertIn("2 calls for $0.00000400\n", result.err)
+        text = (self.dir / "out" / "run.json").read_text()
+        self.assertIn('"usd": 0.000004,', text)
+        self.assertEqual((json.loads(text)["costs"]["usd"], json.loads(text)["costs"]["unpriced_calls"]), (0.000004, 0))
+        listed = self.flume("models", "mine", env=self.env).out
+        self.assertRegex(listed if isinstance(listed, str) else listed.decode(), r" 0\.001 +- +0\.002\b")
+
     def test_a_row_as_a_fallback(self):
         broken = self.server(lambda prompt: (404, {}, b"{}"))
         server = self.seen("from the second")

@@ -105,6 +105,35 @@ static void test_json__numbers_are_those_of_the_rfc(void **state)
 	assert_true(isinf(v->number));
 }
 
+static void test_json__money_needs_no_exponent(void **state)
+{
+	(void)state;
+	static const struct {
+		double usd;
+		const char *text;
+	} row[] = {{0, "0"},
+		   {1e-5, "0.00001"},
+		   {1e-9, "0.000000001"},
+		   {4e-10, "0"},
+		   {-1e-12, "0"},
+		   {10, "10"},
+		   {2.5, "2.5"},
+		   {0.1 * 3e-6, "0.0000003"},
+		   {1e15, "1000000000000000"},
+		   {100, "100"}};
+	struct df_buf b;
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		df_buf_init(&b, 1000);
+		assert_int_equal(df_json_add_usd(&b, row[i].usd), DF_OK);
+		assert_string_equal(df_buf_z(&b), row[i].text);
+		df_buf_release(&b);
+	}
+	df_buf_init(&b, 1000);
+	assert_int_equal(df_json_add_usd(&b, (double)NAN), DF_OK);
+	assert_string_equal(df_buf_z(&b), "null");
+	df_buf_release(&b);
+}
+
 static void test_json__cut_anywhere_is_an_error_and_reads_no_further(void **state)
 {
 	(void)state;
@@ -308,6 +337,7 @@ int main(void)
 		T(test_json__empty_text_without_an_address_is_no_value),
 		T(test_json__keeps_the_raw_span_of_each_value),
 		T(test_json__numbers_are_those_of_the_rfc),
+		T(test_json__money_needs_no_exponent),
 		T(test_json__cut_anywhere_is_an_error_and_reads_no_further),
 		T(test_json__what_is_not_json_is_refused),
 		T(test_json__bytes_that_are_not_utf8_are_refused),

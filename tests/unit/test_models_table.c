@@ -196,6 +196,30 @@ static void test_yaml__adds_and_overrides(void **state)
 	assert_int_equal(df_models_find(models, DF_STR("my-lama"), &p, &model, &m, &fail), DF_ERR_NOT_FOUND);
 }
 
+static bool near(double a, double b)
+{
+	return fabs(a - b) <= 1e-12 * (fabs(a) + fabs(b));
+}
+
+static void test_yaml__a_pattern_takes_nothing_away_that_is_known_of_a_model(void **state)
+{
+	struct df_model_info m;
+	struct df_usage cached = {.in = 1000000, .cached_in = 1000000, .known = true};
+	(void)state;
+	assert_int_equal(open_with("models:\n"
+				   "  - {id: 'gpt-4o*', rpm: 500}\n"
+				   "  - {id: 'openai/text-embedding-*', provider: openai, rpm: 60, price_in: 9}\n"
+				   "  - {id: 'vllm/*', price_in: 3, price_out: 4}\n"),
+			 DF_OK);
+	m = df_models_get(models, DF_STR("gpt-4o-mini"));
+	assert_true(m.rpm == 500 && m.price_in == 0.15 && m.price_cached_in == 0.075 && m.price_out == 0.6);
+	assert_true(m.context == 128000 && m.max_output == 16384 && df_str_is(m.tokenizer, "o200k_base"));
+	m = df_models_get(models, DF_STR("openai/text-embedding-3-small"));
+	assert_true(m.rpm == 60 && m.kind == DF_ASK_EMBED && m.dim == 1536 && m.price_in == 9 && m.price_out == 0);
+	m = df_models_get(models, DF_STR("vllm/mine")); /* who prices a server of his own prices what is cached too */
+	assert_true(near(df_price_of(&m, &cached), 3));
+}
+
 static void test_yaml__errors_say_the_line(void **state)
 {
 	static const struct {
@@ -265,11 +289,6 @@ static void test_yaml__the_default_place_is_read_when_it_is_there(void **state)
 }
 
 /* ------------------------------------------------------------------ money */
-
-static bool near(double a, double b)
-{
-	return fabs(a - b) <= 1e-12 * (fabs(a) + fabs(b));
-}
 
 static void test_price__of_usage_and_of_the_worst_case(void **state)
 {
@@ -360,6 +379,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_get__versions_prefixes_and_the_unknown, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_yaml__adds_and_overrides, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_yaml__a_pattern_takes_nothing_away_that_is_known_of_a_model, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_yaml__errors_say_the_line, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_yaml__the_default_place_is_read_when_it_is_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_price__of_usage_and_of_the_worst_case, setup, teardown),

@@ -111,7 +111,7 @@ static void add_number(struct df_buf *b, const char *key, uint64_t value)
 static void add_usd(struct df_buf *b, const char *key, double value)
 {
 	(void)df_buf_addf(b, ",\"%s\":", key);
-	(void)df_json_add_double(b, value);
+	(void)df_json_add_usd(b, value);
 }
 
 /* As text: figures of 64 bits are more than many readers of JSON keep. */

@@ -29,6 +29,11 @@ static void no_money(struct df_caller *c, const struct df_purse_view *v, double 
 static double worst_of(const struct df_piece *p, const struct df_route *r)
 {
 	struct df_ask ask = df_piece_ask(p, r);
+	double usd = df_price_worst(&r->info, &ask);
+	if (isfinite(usd) || df_purse_is_capped(r->caller->purse) || ask.kind != DF_ASK_CHAT || ask.max_tokens > 0)
+		return usd;
+	/* How long an answer may be is not known, and no budget hangs on it: the price may be known all the same, and then so is what was spent. */
+	ask.max_tokens = DF_CALL_ANSWER_TOKENS;
 	return df_price_worst(&r->info, &ask);
 }
 

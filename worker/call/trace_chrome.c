@@ -209,7 +209,10 @@ static void add_event(struct df_buf *b, const struct df_trace_node *n, const str
 	add_number(b, "tokens_in", (double)s->usage.in);
 	add_number(b, "tokens_cached_in", (double)s->usage.cached_in);
 	add_number(b, "tokens_out", (double)s->usage.out);
-	add_number(b, "usd", s->usd);
+	if (s->usd != 0) {
+		(void)df_buf_addz(b, ",\"usd\":");
+		(void)df_json_add_usd(b, s->usd);
+	}
 	if (s->cached)
 		(void)df_buf_addz(b, ",\"cached\":true");
 	(void)df_buf_addz(b, "}}");

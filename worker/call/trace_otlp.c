@@ -93,7 +93,7 @@ static void add_attributes(struct df_buf *b, const struct df_span *s, const stru
 	if (s->usd > 0 && isfinite(s->usd)) {
 		begin(&l, "docflume.cost_usd");
 		(void)df_buf_addz(b, "\"doubleValue\":");
-		(void)df_json_add_double(b, s->usd);
+		(void)df_json_add_usd(b, s->usd);
 		(void)df_buf_addz(b, "}}");
 	}
 	if (n->pid)

@@ -176,6 +176,25 @@ static struct df_model_info built_in(const struct df_provider *p, struct df_str 
 	return info;
 }
 
+/* What a pattern's row leaves open of a model that is known by itself: limits for all of "gpt-*" take no prices away. */
+static struct df_model_info filled(const struct df_user_row *row, struct df_str model, struct df_str id)
+{
+	struct df_model_info info = row->info, known = built_in(row->by, model, id);
+	if (row->is_known)
+		return info;
+	info.kind = row->has_kind ? info.kind : known.kind;
+	info.context = info.context ? info.context : known.context;
+	info.max_output = info.max_output ? info.max_output : known.max_output;
+	info.dim = info.dim ? info.dim : known.dim;
+	info.long_from = info.long_from ? info.long_from : known.long_from;
+	info.tokenizer = info.tokenizer.n ? info.tokenizer : known.tokenizer;
+	if (isnan(info.price_cached_in) && isnan(info.price_in))
+		info.price_cached_in = known.price_cached_in;
+	info.price_in = isnan(info.price_in) ? known.price_in : info.price_in;
+	info.price_out = isnan(info.price_out) ? known.price_out : info.price_out;
+	return info;
+}
+
 enum df_err df_models_find(const struct df_models *m, struct df_str id, const struct df_provider **ret_provider,
 			   struct df_str *ret_model, struct df_model_info *ret_info, struct df_fail *fail)
 {
@@ -196,7 +215,7 @@ enum df_err df_models_find(const struct df_models *m, struct df_str id, const st
 		model = row->info.model;
 	else if (id.n > n_prefix && df_str_starts(id, row->by->name) && id.p[n_prefix - 1] == '/')
 		model = (struct df_str){id.p + n_prefix, id.n - n_prefix};
-	*ret_info = row->info;
+	*ret_info = filled(row, model, id);
 	ret_info->id = id;
 	*ret_provider = row->by;
 	*ret_model = model;

@@ -172,8 +172,10 @@ static enum df_err begin(struct reader *r, struct df_yaml_node *map, struct df_u
 	struct df_str name = df_str_from(row->by->kin ? row->by->kin : row->by->name);
 	const struct df_model_info *known = df_table_find(name, own);
 	double price = row->by->free ? 0 : (double)NAN;
-	row->info = known ? *known
-			  : (struct df_model_info){.price_in = price, .price_cached_in = price, .price_out = price};
+	row->info =
+		known ? *known
+		      : (struct df_model_info){.price_in = price, .price_cached_in = (double)NAN, .price_out = price};
+	row->is_known = known != NULL;
 	row->info.tokenizer = df_table_tokenizer(name, own);
 	row->info.provider = df_str_from(row->by->name);
 	row->info.id = id;
@@ -226,6 +228,7 @@ static enum df_err read_row(struct reader *r, struct df_yaml_node *node)
 	}
 	if (!kind_given && row->info.dim)
 		row->info.kind = DF_ASK_EMBED;
+	row->has_kind = kind_given || row->info.dim > 0;
 	r->n_row++;
 	return DF_OK;
 }

@@ -17,6 +17,8 @@ struct df_str df_table_tokenizer(struct df_str provider, struct df_str model);
 struct df_user_row {
 	struct df_model_info info;
 	const struct df_provider *by; /* the provider */
+	bool is_known;                /* it began as the built-in row of its model: nothing is left open */
+	bool has_kind;
 };
 /* `models:` of a file, memory from the arena. DF_ERR_USAGE with path, line and column. */
 enum df_err df_table_yaml(struct df_str text, const char *path, struct df_arena *arena, struct df_user_row **ret_row,
