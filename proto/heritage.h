@@ -95,6 +95,8 @@ struct df_slot {
 	atomic_uint_fast64_t calls_out;   /* in flight or waiting for their time */
 	atomic_uint_fast64_t
 		calls_due_ns; /* CLOCK_MONOTONIC: until then they wait on purpose, for a limit or a server that said when; 0: for none */
+	atomic_uint_fast64_t
+		shown; /* 1: text of an answer stands on the run's stdout (--stream), and cannot be taken back */
 };
 
 enum df_err df_slot_create(struct df_slot **ret_slot, int *ret_fd, struct df_fail *fail) DF_MUST_CHECK;

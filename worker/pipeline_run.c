@@ -56,6 +56,7 @@ static enum df_err open_stages(struct df_pipeline_run *r, const struct df_herita
 			.caller = r->outside.caller,
 			.turn = r->outside.turn,
 			.stream_fd = r->outside.stream_fd,
+			.shown = r->slot ? &r->slot->shown : NULL,
 		};
 		struct df_fail why = {0};
 		enum df_err err = s->class->open ? s->class->open(s, &r->env[i], &why) : DF_OK;

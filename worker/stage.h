@@ -10,6 +10,8 @@
 #ifndef DF_WORKER_STAGE_H
 #define DF_WORKER_STAGE_H
 
+#include <stdatomic.h>
+
 #include "base/conf.h"
 #include "worker/doc.h"
 
@@ -51,6 +53,7 @@ struct df_stage_env {
 	struct df_caller *caller;     /* worker/call/call.h */
 	struct df_compute_turn *turn; /* worker/turn.h */
 	int stream_fd;                /* --stream: the answer's text is written here as it comes; -1: it is not */
+	atomic_uint_fast64_t *shown;  /* 1 from before its first byte on; NULL: nobody asks */
 };
 
 struct df_stage_class {

@@ -120,6 +120,7 @@ struct df_blame df_child_blame(const struct df_slot *slot, int sig, int exit_cod
 		.since_ns = l.since_ns,
 		.lease = l.lease,
 		.record = l.record,
+		.shown = atomic_load(&slot->shown) != 0,
 	};
 }
 

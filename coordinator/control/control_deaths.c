@@ -179,6 +179,7 @@ void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int 
 	p->blame = *blame;
 	p->unsent = NULL;
 	p->exit_code = exit_code;
+	p->signal = sig;
 	p->blame.last_words = NULL;
 	settle_blame(p, sig);
 	if (is_refusal) {
@@ -186,7 +187,7 @@ void df_control_on_exit(struct df_control *c, uint64_t lane, int exit_code, int 
 		(void)df_fail(&fail, DF_ERR_USAGE, "%s", blame->last_words);
 		df_control_fail_run(c, &fail);
 	}
-	if (!c->finishing && c->outcome == DF_OUTCOME_RUNNING)
+	if (!c->finishing && c->outcome == DF_OUTCOME_RUNNING && !p->blame.shown)
 		df_warn("%s %s; what it held is done again", df_control_name(p, name),
 			how(exit_code, sig, z, sizeof(z)));
 	if (p->n_finished) {
@@ -257,6 +258,21 @@ static void tell_strike(struct df_control *c, const struct df_strike *strike)
 			strike->record.offset, name, words, strike->n, DF_STRIKES_MAX);
 }
 
+/* Whoever had begun to show an answer (--stream) died before the answer was taken: another would be shown behind the piece of it that stands there. */
+static void fail_if_shown(struct df_control *c, const struct df_peer *gone)
+{
+	struct df_fail fail;
+	char z[96], name[32];
+	if (!gone->blame.shown || df_dispatch_idle(c->dispatch) || c->outcome != DF_OUTCOME_RUNNING)
+		return;
+	(void)df_fail(&fail, DF_ERR_CHILD,
+		      "%s %s in the middle of an answer: what was shown of it is not the whole, and cannot be taken "
+		      "back; start "
+		      "the run again",
+		      df_control_name(gone, name), how(gone->exit_code, gone->signal, z, sizeof(z)));
+	df_control_fail_run(c, &fail);
+}
+
 void df_control_on_fenced(struct df_control *c, uint64_t lane, uint64_t now_ns)
 {
 	struct df_peer *p = df_peers_find(&c->peers, lane);
@@ -276,6 +292,7 @@ void df_control_on_fenced(struct df_control *c, uint64_t lane, uint64_t now_ns)
 	} else {
 		df_intake_reader_died(c->intake, lane);
 	}
+	fail_if_shown(c, &gone);
 	give_up_if_barren(c, &gone, now_ns);
 	give_up_if_hopeless(c);
 	replace(c, &gone, now_ns);

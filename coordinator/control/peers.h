@@ -42,7 +42,7 @@ struct df_peer {
 	uint64_t heard_ns;
 	uint64_t n_finished; /* leases answered */
 	uint64_t peak_rss_bytes;
-	int exit_code;
+	int exit_code, signal;
 	bool stillborn; /* it could not be started */
 	struct df_blame blame;
 	struct df_sight sight;

@@ -72,6 +72,7 @@ struct df_blame {
 	uint64_t seq, since_ns; /* of the slot: the same batch, the same sign of progress */
 	uint64_t lease;
 	struct df_record_id record; /* the first of the batch */
+	bool shown;                 /* text of an answer went to stdout (--stream) */
 	const char *
 		last_words; /* of a child that could not start and no other could; NULL: none; valid during df_control_on_exit */
 };

@@ -293,6 +293,29 @@ class Network(RunCase):
         self.assertEqual(result.out.strip(), "one two three four")
         self.assertEqual(server.stats()["streams"], 1)
 
+    def test_a_worker_that_dies_in_the_middle_of_a_stream_is_not_asked_again(self):
+        """Its successor would write the whole answer behind the piece that stands there."""
+        server = self.server(answer="one_two_three_four_five_six", gap=150)
+        self.write("one.jsonl", documents(1, 300))
+        child = self.begin(self.llm(server), "--stream", "--cache", "no", "one.jsonl")
+        begin = child.stdout.read(3)
+        worker, = self.workers(child)
+        os.kill(worker, signal.SIGKILL)
+        out, err = child.communicate(timeout=20 * flume.SLOW)
+        self.assertEqual(child.returncode, 1, err.decode())
+        self.assertTrue("one two three four five".startswith((begin + out).decode()), begin + out)
+        self.assertIn("cannot be taken back", err.decode())
+        self.assertEqual(server.stats()["requests"], 1)
+
+    def test_a_worker_that_dies_before_the_first_word_of_a_stream_is_replaced(self):
+        server = self.server(answer="one_two_three", delay=700)
+        self.write("one.jsonl", documents(1, 300))
+        child = self.begin(self.llm(server), "--stream", "--cache", "no", "one.jsonl")
+        self.wait_until("it asks", lambda: server.stats()["requests"] == 1)
+        os.kill(self.workers(child)[0], signal.SIGKILL)
+        out, err = child.communicate(timeout=20 * flume.SLOW)
+        self.assertEqual((child.returncode, out.decode().strip()), (0, "one two three"), err.decode())
+
     def test_a_stream_of_more_than_one_document_is_refused(self):
         server = self.server()
         self.write("two.jsonl", documents(2, 300))

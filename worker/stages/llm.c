@@ -166,7 +166,7 @@ static enum df_err open_(struct df_stage *s, const struct df_stage_env *env, str
 	l->options = o;
 	l->output = o->output;
 	bool last = env->stage_no + 1 == (env->pipeline ? env->pipeline->n_stage : 0);
-	l->show = df_show_on(last ? env->stream_fd : -1);
+	l->show = df_show_on(last ? env->stream_fd : -1, env->shown);
 	DF_TRY(df_api_open(&l->api, &o->api, o->model, env, s->call_name, fail));
 	DF_TRY(df_template_compile(o->prompt, env->arena, &l->prompt, fail));
 	if (o->system.n)

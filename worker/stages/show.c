@@ -18,9 +18,9 @@ static void write_all(int fd, struct df_str s)
 	}
 }
 
-struct df_show df_show_on(int fd)
+struct df_show df_show_on(int fd, atomic_uint_fast64_t *shown)
 {
-	return (struct df_show){.fd = fd, .terminal = fd >= 0 && isatty(fd) == 1};
+	return (struct df_show){.fd = fd, .terminal = fd >= 0 && isatty(fd) == 1, .shown = shown};
 }
 
 /* Bytes from p on that a terminal may get as they are. */
@@ -57,6 +57,8 @@ void df_show(const struct df_show *s, struct df_str text)
 	size_t from = 0;
 	if (s->fd < 0)
 		return;
+	if (s->shown && text.n)
+		atomic_store(s->shown, 1);
 	for (size_t i = 0; s->terminal && i < text.n;) {
 		char to[8] = "";
 		i += plain_run(p + i, text.n - i);

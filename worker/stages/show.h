@@ -7,6 +7,7 @@
 #ifndef DF_WORKER_STAGES_SHOW_H
 #define DF_WORKER_STAGES_SHOW_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "base/str.h"
@@ -14,10 +15,11 @@
 struct df_show {
 	int fd; /* -1: nothing is shown */
 	bool terminal;
+	atomic_uint_fast64_t *shown;
 };
 
-/* Looks at what the descriptor is; -1: a df_show that shows nothing. */
-struct df_show df_show_on(int fd);
+/* Looks at what the descriptor is; -1: a df_show that shows nothing. *shown (may be NULL) becomes 1 before the first byte is written. */
+struct df_show df_show_on(int fd, atomic_uint_fast64_t *shown);
 /* Whole characters each time. A reader that has gone is no error. */
 void df_show(const struct df_show *s, struct df_str text);
 
