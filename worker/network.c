@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "proto/purse.h"
@@ -27,6 +28,7 @@
 #include "worker/limit/where.h"
 
 #define BEAT_FRESH_NS (10 * DF_SEC) /* older ones say that the network thread hangs */
+#define WARNING_WORDS 32            /* bytes; "answers are kept in memory alone", for whatever reason */
 #define VARIABLES_MAX 64            /* of the environment that name a file with a key */
 
 struct df_network {
@@ -36,9 +38,10 @@ struct df_network {
 	struct df_purse *purse;
 	struct df_trace *trace;
 	struct df_caller *caller;
-	atomic_uint_fast64_t beat_ns; /* when the network thread was last seen at work */
-	atomic_bool beat_posted;      /* and has not been there yet */
-	atomic_bool due;              /* at the last beat: a request or a timer would wake the engine */
+	atomic_uint_fast64_t beat_ns;        /* when the network thread was last seen at work */
+	atomic_bool beat_posted;             /* and has not been there yet */
+	atomic_bool due;                     /* at the last beat: a request or a timer would wake the engine */
+	atomic_uint_fast64_t wait, until_ns; /* at the last beat: what calls wait for */
 };
 
 extern char **environ;
@@ -128,10 +131,14 @@ enum df_err df_network_prepare(const struct df_heritage *h, const struct df_need
 
 /* ------------------------------------------------------------------ life */
 
+/* One voice for all, of whoever meets it first: a run may give all its work to one worker. Its first words say what it is. */
 static void warn_of_cache(void *self, const char *message)
 {
-	const struct df_heritage *h = self;
-	if (h->number == 1) /* one voice for all */
+	const struct df_network *n = self;
+	size_t words = strcspn(message, ":");
+	if (words > WARNING_WORDS)
+		words = WARNING_WORDS;
+	if (!n->purse || df_purse_tell(n->purse, df_hash64(message, words), true))
 		df_warn("%s", message);
 }
 
@@ -145,7 +152,7 @@ static enum df_err open_cache(const struct df_heritage *h, struct df_network *n,
 	config.path = h->cache.n ? h->cache.p : NULL;
 	config.disk_bytes = h->cache_bytes;
 	config.warn = warn_of_cache;
-	config.self = (void *)(uintptr_t)h;
+	config.self = n;
 	return df_cache_open(&config, &n->cache, fail);
 }
 
@@ -159,9 +166,9 @@ static enum df_err open_all(const struct df_heritage *h, struct df_network *n, s
 {
 	DF_TRY(df_models_shared(&n->models, fail)); /* as the pipeline was checked by */
 	DF_TRY(df_http_open(&(struct df_http_config){0}, &n->http, fail));
-	DF_TRY(open_cache(h, n, fail));
 	if (h->purse)
 		DF_TRY(df_purse_map(DF_PURSE_FD, h->lane, &n->purse, fail));
+	DF_TRY(open_cache(h, n, fail));
 	if (h->trace)
 		DF_TRY(df_trace_open(DF_TRACE_FD, h->run_id, &n->trace, fail));
 	const struct df_caller_config config = {
@@ -203,8 +210,8 @@ void df_network_close(struct df_network **network)
 	if (n->trace && df_trace_failed(n->trace, &untraced))
 		df_warn("%s", untraced.msg);
 	df_trace_close(&n->trace);
-	df_purse_close(&n->purse);
 	df_cache_close(&n->cache);
+	df_purse_close(&n->purse); /* behind the cache, which may have something to say */
 	df_cassette_close(&cassette);
 	free(n);
 	*network = NULL;
@@ -244,6 +251,9 @@ bool df_network_crowded(const struct df_network *n, uint32_t n_lease)
 static void beat(void *self)
 {
 	struct df_network *n = self;
+	uint64_t until_ns = 0;
+	atomic_store(&n->wait, df_caller_waits(n->caller, &until_ns));
+	atomic_store(&n->until_ns, until_ns);
 	atomic_store(&n->due, df_caller_due(n->caller));
 	atomic_store(&n->beat_ns, df_clock_mono(&df_clock_real));
 	atomic_store(&n->beat_posted, false);
@@ -259,6 +269,9 @@ void df_network_note(struct df_network *n, struct df_slot *slot)
 						  ? beat_ns + BEAT_FRESH_NS
 						  : 0);
 	atomic_store(&slot->calls_out, out);
+	atomic_store(&slot->calls_sent, s.in_flight);
+	atomic_store(&slot->calls_wait, atomic_load(&n->wait));
+	atomic_store(&slot->calls_until_ns, atomic_load(&n->until_ns));
 	if (!atomic_exchange(&n->beat_posted, true) && df_http_post(n->http, beat, n) != DF_OK)
 		atomic_store(&n->beat_posted, false);
 }

@@ -49,6 +49,7 @@ static void obey_the_parent_alone(uint32_t parent_pid)
 	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGUSR1, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of its write */
 }
 
 /* A child must not outlive its coordinator: not when it dies later, and not when it died before we asked. */

@@ -5,6 +5,8 @@ import fcntl
 import json
 import os
 import pathlib
+import resource
+import shutil
 import sqlite3
 import subprocess
 import signal
@@ -177,7 +179,7 @@ class Runs(Case):
 
     def attempts(self, out):
         return {s["doc"]: s["start_ns"] + s["duration_ns"] for s in spans(self.dir / out / "trace.jsonl")
-                if s["kind"] == "attempt" and s["class"] == "ok"}
+                if (s["kind"] == "attempt" or "last_start_ns" in s) and s["class"] == "ok"}
 
     def test_a_second_run_pays_for_nothing(self):
         self.corpus(300)
@@ -230,6 +232,37 @@ class Runs(Case):
         result = self.flume(*self.llm("out"))
         self.assertEqual(result.code, 0, result.err)
         self.assertEqual(result.err.count("memory alone"), 1, result.err)
+
+    def test_a_cache_that_takes_nothing_is_said_by_whoever_meets_it_once_also_in_the_shortest_run(self):
+        def small_files():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))
+        self.corpus(50)
+        for i in range(4):  # any of the workers may get all of it
+            command = [BIN, "run", PIPELINE.replace("say", "say %d" % i), "-j", "4", "-o", "out%d" % i, "--trace", "no", "--cache", "c", "in.jsonl"]
+            result = subprocess.run(command, cwd=self.dir, capture_output=True, text=True, preexec_fn=small_files, timeout=30 * SLOW, check=False)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(result.stderr.count("kept in memory alone"), 1, result.stderr)
+            self.assertNotIn("died", result.stderr)
+            shutil.rmtree(self.dir / "c")
+
+    def test_answers_that_others_keep_from_the_disk_are_counted_at_the_end(self):
+        self.corpus(50)
+        self.write("c/lock", "")
+        self.assertEqual(self.flume("cache", "clear", "--path", "c").code, 0)  # there is one now
+        db = sqlite3.connect(self.dir / "c" / "answers.db", isolation_level=None)
+        slow = PIPELINE.replace("30ms", "%dms" % (500 * SLOW))
+        child = self.start(*self.llm("out", slow))
+        wait_until((self.dir / "out" / "trace.jsonl").exists)
+        time.sleep(0.2 * SLOW)
+        db.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        err = child.communicate(timeout=30 * SLOW)[1].decode()
+        self.assertLess(time.monotonic() - begun, 3.5 * SLOW)
+        db.execute("COMMIT")
+        db.close()
+        self.assertEqual(child.returncode, 0, err)
+        self.assertIn("50 did not come to the cache in", err)
 
     def test_a_damaged_cache_under_a_run_costs_money_and_no_document(self):
         self.corpus(400)

@@ -7,7 +7,9 @@
  */
 #include "worker/cache/cache.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/limits.h"
 #include "worker/cache/disk.h"
@@ -29,9 +31,9 @@ struct df_cache {
 	_Atomic bool counting;
 };
 
-static enum df_err open_disk(const struct df_cache_config *config, struct df_cache *c, struct df_fail *fail)
+static enum df_err open_disk(const struct df_cache_config *config, struct df_cache *c, char folder[DF_CACHE_PATH_BYTES],
+			     struct df_fail *fail)
 {
-	char folder[DF_CACHE_PATH_BYTES];
 	struct df_disk_config disk = {.folder = folder,
 				      .max_bytes = config->disk_bytes,
 				      .touch_ms = config->touch_ms,
@@ -45,6 +47,7 @@ static enum df_err open_disk(const struct df_cache_config *config, struct df_cac
 enum df_err df_cache_open(const struct df_cache_config *config, struct df_cache **ret_cache, struct df_fail *fail)
 {
 	struct df_fail why = {.msg = ""}, line = {.msg = ""};
+	char folder[DF_CACHE_PATH_BYTES] = "", quoted[DF_CACHE_PATH_BYTES + 2];
 	struct df_cache *c = calloc(1, sizeof(*c));
 	if (c)
 		c->memory = df_lru_create(config->memory_bytes, SHARDS);
@@ -53,8 +56,11 @@ enum df_err df_cache_open(const struct df_cache_config *config, struct df_cache 
 		return df_fail(fail, DF_ERR_NOMEM, "out of memory for the cache of answers");
 	}
 	bool wanted = !config->path || *config->path;
-	if (wanted && open_disk(config, c, &why) != DF_OK && config->warn) {
-		(void)df_fail(&line, why.code, "answers are kept in memory alone: %s", why.msg);
+	if (wanted && open_disk(config, c, folder, &why) != DF_OK && config->warn) {
+		(void)snprintf(quoted, sizeof(quoted), "'%s'", folder);
+		bool named = !folder[0] || strstr(why.msg, quoted);
+		(void)df_fail(&line, why.code, "answers are kept in memory alone: %s%s%s", why.msg, named ? "" : " in ",
+			      named ? "" : quoted);
 		config->warn(config->self, line.msg);
 	}
 	*ret_cache = c;

@@ -281,19 +281,27 @@ static size_t count_puts(const struct df_item *i)
 	return n;
 }
 
+static bool is_late(struct df_disk *d)
+{
+	uint64_t by = atomic_load(&d->close_by);
+	return by && now() >= by;
+}
+
 /* Written, or given up: busy is tried again until it is over or the cache is closed. */
 static void write_items(struct df_disk *d, const struct df_item *first)
 {
 	int rc = SQLITE_OK;
-	bool last = false;
 	do {
 		rc = atomic_load(&d->off) ? SQLITE_CORRUPT : df_disk_write(d, first, false);
-		(void)pthread_mutex_lock(&d->lock);
-		last = d->stop;
-		(void)pthread_mutex_unlock(&d->lock);
-	} while ((rc & 0xff) == SQLITE_BUSY && !last);
+	} while ((rc & 0xff) == SQLITE_BUSY && !is_late(d));
 	if (rc != SQLITE_OK)
 		atomic_fetch_add(&d->unwritten, count_puts(first));
+}
+
+/* As long as any connection waits; not beyond the end of a cache that is being closed, so that there is time to say what was lost. */
+static int wait_for_others(void *self, int n_before)
+{
+	return !is_late(self) && df_db_wait((void *)(uintptr_t)DF_CACHE_BUSY_MS, n_before);
 }
 
 static bool may_write(const struct df_disk *d)
@@ -433,6 +441,7 @@ enum df_err df_disk_open(const struct df_disk_config *config, struct df_disk **r
 	if (err == DF_OK) {
 		df_disk_read_entries(d);
 		(void)sqlite3_wal_hook(d->db.writer, wal_grew, d);
+		(void)sqlite3_busy_handler(d->db.writer, wait_for_others, d);
 		d->has_writer = start(&d->writer, writer_main, d);
 		d->has_keeper = d->has_writer && start(&d->keeper, keeper_main, d);
 		if (!d->has_keeper)
@@ -451,6 +460,7 @@ enum df_err df_disk_open(const struct df_disk_config *config, struct df_disk **r
 
 static void stop_threads(struct df_disk *d)
 {
+	atomic_store(&d->close_by, now() + DF_CACHE_CLOSE_MS * DF_MS);
 	(void)pthread_mutex_lock(&d->lock);
 	d->stop = true;
 	(void)pthread_cond_signal(&d->wake);
@@ -465,12 +475,28 @@ static void stop_threads(struct df_disk *d)
 		(void)pthread_join(d->keeper, NULL);
 }
 
+/* What was refused is told when it is; what others held up, or came faster than a disk takes it, only when it is sure that it was never written. */
+static void tell_unwritten(struct df_disk *d)
+{
+	struct df_fail line = {.msg = ""};
+	uint64_t n = atomic_load(&d->unwritten);
+	if (!n)
+		return;
+	(void)df_fail(
+		&line, DF_ERR_BUSY,
+		"not all answers are kept: %llu did not come to the cache in '%s', which was too busy; a run that "
+		"wants them asks again",
+		(unsigned long long)n, d->config.folder);
+	tell(d, line.msg);
+}
+
 void df_disk_close(struct df_disk **disk)
 {
 	struct df_disk *d = *disk;
 	if (!d)
 		return;
 	stop_threads(d);
+	tell_unwritten(d);
 	df_disk_unprepare(d);
 	df_db_close(&d->db);
 	free_items(d->head);

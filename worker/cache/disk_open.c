@@ -80,7 +80,7 @@ enum df_err df_db_number(struct sqlite3 *db, const char *sql, int64_t *ret, stru
 
 /* SQLite's own waits grow to 100 ms; transactions here take two, and their writers step back for DF_CACHE_YIELD_US in between: who looks more often than that
  * comes in. */
-static int wait_a_little(void *budget_ms, int n_before)
+int df_db_wait(void *budget_ms, int n_before)
 {
 	uint64_t us = DF_CACHE_YIELD_US / 5 + df_rand_real.next(NULL) % (DF_CACHE_YIELD_US * 2 / 5);
 	struct timespec pause = {0, (long)us * 1000};
@@ -110,7 +110,7 @@ static enum df_err connect(const char *path, uintptr_t busy_ms, bool write, sqli
 				 NULL);
 	enum df_err err = rc == SQLITE_OK ? DF_OK : df_db_fail(db, rc, fail, "open the cache of answers");
 	if (err == DF_OK) {
-		(void)sqlite3_busy_handler(db, wait_a_little, (void *)busy_ms);
+		(void)sqlite3_busy_handler(db, df_db_wait, (void *)busy_ms);
 		(void)sqlite3_extended_result_codes(db, 1);
 		(void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 		(void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);

@@ -36,6 +36,8 @@ enum df_db_how {
 enum df_err df_db_open(const char *folder, enum df_db_how how, struct df_db *ret_db,
 		       struct df_fail *fail) DF_MUST_CHECK;
 void df_db_close(struct df_db *db);
+/* A busy handler of SQLite's: waits for other processes, as a connection of df_db_open does. budget_ms: a number in place of a pointer. */
+int df_db_wait(void *budget_ms, int n_before);
 /* The database is damaged: the next df_db_open that uses it moves it aside. Works in a confined process. */
 void df_db_mark_damaged(const struct df_db *db);
 

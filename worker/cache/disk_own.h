@@ -70,6 +70,7 @@ struct df_disk {
 	/* --- for all --- */
 	_Atomic bool off;             /* damaged */
 	_Atomic uint64_t quiet_until; /* nothing is written before */
+	_Atomic uint64_t close_by;    /* other processes are not waited for beyond that; 0: it is not being closed */
 	_Atomic bool warned;
 	_Atomic uint64_t bytes, entries, unwritten;
 };
