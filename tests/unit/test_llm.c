@@ -360,10 +360,13 @@ static void test_llm__the_schema_is_told_in_words_where_there_is_no_mode(void **
 	fill(text, 1);
 	assert_int_equal(run_in(-1, "llm model=mistral/m prompt='{{text}}' system='You count.' " SCHEMA), DF_OK);
 	assert_field(0, "answer", "{\"n\":3}");
-	const struct df_provider *p = NULL;
-	struct df_str id;
-	assert_int_equal(df_provider_find(DF_STR("mistral/m"), &p, &id, &fail), DF_OK);
-	assert_int_equal(strstr(last_body, "Answer with one JSON value") != NULL, !p->schema_mode);
+	assert_null(strstr(last_body, "Answer with one JSON value"));
+	fill(text, 1);
+	assert_int_equal(
+		run_in(-1, "llm model=mistral/m prompt='{{text}}' repair=0 schema='{\"type\":[\"array\",\"object\"]}'"),
+		DF_OK);
+	assert_non_null(strstr(last_body, "Answer with one JSON value"));
+	assert_null(strstr(last_body, "json_schema"));
 }
 
 static void test_llm__with_a_schema_nothing_is_shown_before_it_is_checked(void **state)

@@ -125,31 +125,85 @@ static const char *body_of(const char *provider, const struct df_ask *ask, const
 	return parts.body.p;
 }
 
-static void test_schema__only_what_is_closed_is_strict(void **state)
+#define CLOSED(p, names)                                                                                               \
+	"{\"type\":\"object\",\"properties\":{" p "},\"required\":[" names "],\"additionalProperties\":false}"
+
+static void test_schema__only_what_strict_modes_take_is_strict(void **state)
 {
 	static const struct {
-		const char *schema;
-		bool strict;
+		const char *schema, *says; /* says NULL: it is not sent at all */
 	} row[] = {
-		{SCHEMA, true},
-		{"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"number\",\"minimum\":0}},\"required\":[\"a\"],"
-		 "\"additionalProperties\":false}",
-		 true},
-		{"{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[],\"additionalProperties\":false}",
-		 false},
-		{"{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"a\"]}", false},
-		{"{\"type\":\"object\",\"properties\":{},\"additionalProperties\":false,\"allOf\":[{}]}", false},
-		{"{\"type\":\"object\",\"properties\":{\"l\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}},"
-		 "\"required\":[\"l\"],\"additionalProperties\":false}",
-		 false},
-		{"{\"type\":\"string\"}", false}};
+		{SCHEMA, "true"},
+		{CLOSED("\"a\":{\"type\":\"number\",\"minimum\":0}", "\"a\""), "true"},
+		{CLOSED("\"a\":{\"type\":\"string\",\"format\":\"date\"}", "\"a\""), "true"},
+		{CLOSED("\"a\":{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"null\"}]}", "\"a\""), "true"},
+		{CLOSED("\"a\":{\"type\":\"string\"}", ""), "false"},
+		{"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}},\"required\":[\"a\"]}", "false"},
+		{CLOSED("\"l\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}", "\"l\""), "false"},
+		/* each of these refuses the whole request when it is strict */
+		{CLOSED("\"a\":{\"type\":\"string\",\"minLength\":1}", "\"a\""), "false"},
+		{CLOSED("\"a\":{\"type\":\"string\",\"default\":\"x\"}", "\"a\""), "false"},
+		{CLOSED("\"a\":{\"type\":\"string\",\"format\":\"uri\"}", "\"a\""), "false"},
+		{CLOSED("\"a\":{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"type\":\"string\"}}", "\"a\""),
+		 "false"},
+		{CLOSED("\"a\":{\"$ref\":\"#/$defs/x\",\"description\":\"y\"}", "\"a\""), "false"},
+		{CLOSED("\"a\":{\"description\":\"anything\"}", "\"a\""), "false"},
+		{CLOSED("\"a\":{\"type\":\"array\"}", "\"a\""), "false"},
+		{CLOSED("\"a\":{\"type\":\"string\",\"my-own\":1}", "\"a\""), "false"},
+		/* and these always */
+		{"{\"type\":\"string\"}", NULL},
+		{"{\"type\":\"array\",\"items\":{\"type\":\"string\"}}", NULL},
+		{"{}", NULL},
+		{"{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":" CLOSED("\"a\":{\"type\":\"string\"}", "\"a\"") "}}", NULL},
+		{"{\"type\":\"object\",\"anyOf\":[{\"required\":[\"a\"]}]}", NULL}};
+	static const char *const provider[] = {"openai", "responses", "mistral"};
+	(void)state;
+	for (size_t i = 0; i < 3 * sizeof(row) / sizeof(row[0]); i++) {
+		struct df_ask ask = help_chat("gpt-4o");
+		ask.schema = df_str_from(row[i / 3].schema);
+		const char *body = body_of(provider[i % 3], &ask, NULL);
+		assert_int_equal(df_provider_holds(help_provider(provider[i % 3]), &ask, &arena),
+				 row[i / 3].says != NULL);
+		if (!row[i / 3].says) {
+			assert_null(strstr(body, "json_schema"));
+			continue;
+		}
+		if (!strstr(body, row[i / 3].says[0] == 't' ? "\"strict\":true" : "\"strict\":false"))
+			fail_msg("%s: strict is not %s: %s", provider[i % 3], row[i / 3].says, row[i / 3].schema);
+		assert_non_null(strstr(body, row[i / 3].schema));
+	}
+}
+
+static void test_schema__goes_to_each_provider_in_the_form_it_takes(void **state)
+{
+	static const char list[] = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}";
+	static const char either[] = CLOSED("\"a\":{\"type\":[\"string\",\"null\"]}", "\"a\"");
+	static const char recursive[] =
+		"{\"type\":\"object\",\"properties\":{\"next\":{\"anyOf\":[{\"$ref\":\"#\"},"
+		"{\"type\":\"null\"}]}},\"required\":[\"next\"],\"additionalProperties\":false}";
+	static const char umlaut[] = "{\"type\":\"object\",\"properties\":{\"Gr\xc3\xb6\xc3\x9f\x65\":{}}}";
+	static const struct {
+		const char *provider, *model, *schema, *has, *lacks;
+		bool holds;
+	} row[] = {{"anthropic", "claude-opus-4-6", SCHEMA, "\"output_config\"", "\"tools\"", true},
+		   {"anthropic", "claude-opus-4-6", recursive, "\"tools\"", "\"output_config\"", true},
+		   {"anthropic", "claude-opus-4-6", list, "\"max_tokens\"", "\"tool", false},
+		   {"anthropic", "claude-opus-4-6", umlaut, "\"max_tokens\"", "\"tool", false},
+		   {"cohere", "command-a-03-2025", SCHEMA, "\"json_schema\"", "\"strict\"", true},
+		   {"cohere", "command-a-03-2025", either, "{\"type\":\"json_object\"}", "json_schema", false},
+		   {"cohere", "command-a-03-2025", list, "\"stream\"", "response_format", false},
+		   {"gemini", "gemini-2.5-flash", either, "\"responseJsonSchema\"", "responseSchema", true},
+		   {"gemini", "gemini-2.0-flash", SCHEMA, "\"application/json\"", "Schema\"", false},
+		   {"ollama", "llama3.2", list, "\"format\":{\"type\":\"array\"", "strict", true},
+		   {"vllm", "m", list, "\"json_schema\":{", "\"strict\":true", true}};
 	(void)state;
 	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
-		struct df_ask ask = help_chat("gpt-4o");
+		struct df_ask ask = help_chat(row[i].model);
 		ask.schema = df_str_from(row[i].schema);
-		const char *body = body_of("openai", &ask, NULL);
-		assert_non_null(strstr(body, row[i].strict ? "\"strict\":true" : "\"strict\":false"));
-		assert_non_null(strstr(body, row[i].schema));
+		const char *body = body_of(row[i].provider, &ask, NULL);
+		if (!strstr(body, row[i].has) || strstr(body, row[i].lacks))
+			fail_msg("%s, %s: %s", row[i].provider, row[i].schema, body);
+		assert_int_equal(df_provider_holds(help_provider(row[i].provider), &ask, &arena), row[i].holds);
 	}
 }
 
@@ -240,7 +294,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_requests__are_those_that_the_documentation_shows, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_schema__only_what_is_closed_is_strict, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_schema__only_what_strict_modes_take_is_strict, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_schema__goes_to_each_provider_in_the_form_it_takes, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_schema__anthropic_forces_a_tool_where_its_own_mode_would_refuse,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ollama__asks_for_a_context_that_holds_the_prompt, setup, teardown),

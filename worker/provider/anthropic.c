@@ -19,16 +19,30 @@ static const char *const without_format[] = {"claude-[23]*",   "claude-instant*"
 static const char *const with_sampling[] = {"claude-[23]*", "claude-instant*",   "claude-4-*",
 					    "claude-*-4",   "claude-*-4-[0-6]*", NULL};
 
-static bool uses_tool(const struct df_ask *ask, enum df_schema_fit fit)
+enum way { IN_WORDS, BY_FORMAT, BY_TOOL };
+
+static enum way way_of(const struct df_ask *ask, const struct df_wire_schema *schema)
 {
-	return fit != DF_SCHEMA_PLAIN || df_wire_match(ask->model, without_format);
+	if (!schema->text.n || schema->fit == DF_SCHEMA_NO_OBJECT)
+		return IN_WORDS;
+	if (schema->fit == DF_SCHEMA_PLAIN && !df_wire_match(ask->model, without_format))
+		return BY_FORMAT;
+	return schema->named_simply ? BY_TOOL : IN_WORDS;
+}
+
+static bool holds(const struct df_ask *ask, struct df_arena *arena)
+{
+	struct df_wire_schema schema;
+	return df_wire_schema(ask, arena, &schema, NULL) == DF_OK && way_of(ask, &schema) != IN_WORDS;
 }
 
 /* ------------------------------------------------------------------ requests */
 
-static void add_schema(struct df_buf *b, const struct df_ask *ask, struct df_str schema, bool tool)
+static void add_schema(struct df_buf *b, const struct df_ask *ask, struct df_str schema, enum way way)
 {
-	if (!tool) {
+	if (way == IN_WORDS)
+		return;
+	if (way == BY_FORMAT) {
 		df_wire_key(b, "output_config");
 		(void)df_buf_addz(b, "{\"format\":{\"type\":\"json_schema\",\"schema\":");
 		(void)df_buf_add_str(b, schema);
@@ -51,11 +65,9 @@ static void add_schema(struct df_buf *b, const struct df_ask *ask, struct df_str
 
 static enum df_err body(const struct df_ask *ask, struct df_arena *arena, struct df_buf *b, struct df_fail *fail)
 {
-	struct df_str schema = {NULL, 0};
-	enum df_schema_fit fit = DF_SCHEMA_LOOSE;
+	struct df_wire_schema schema;
 	enum df_err err = DF_OK;
-	if (ask->schema.n)
-		DF_TRY(df_wire_schema(ask, arena, &schema, &fit, fail));
+	DF_TRY(df_wire_schema(ask, arena, &schema, fail));
 	if (!isnan(ask->temperature) && ask->temperature > 1)
 		return df_fail(fail, DF_ERR_USAGE, "temperature %g: Anthropic takes 0 to 1", ask->temperature);
 	struct df_str system = df_wire_system(ask, arena, &err);
@@ -72,8 +84,7 @@ static enum df_err body(const struct df_ask *ask, struct df_arena *arena, struct
 		if (isnan(ask->temperature)) /* newer models take one of the two */
 			df_wire_real(b, "top_p", ask->top_p);
 	}
-	if (schema.n)
-		add_schema(b, ask, schema, uses_tool(ask, fit));
+	add_schema(b, ask, schema.text, way_of(ask, &schema));
 	(void)df_buf_addz(b, ask->stream ? ",\"stream\":true}" : "}");
 	return DF_OK;
 }
@@ -129,9 +140,8 @@ static void read_usage(const struct df_json *u, struct df_usage *usage)
 
 static bool wants_tool(const struct df_ask *ask, struct df_arena *arena)
 {
-	struct df_str schema;
-	enum df_schema_fit fit = DF_SCHEMA_LOOSE;
-	return ask->schema.n && df_wire_schema(ask, arena, &schema, &fit, NULL) == DF_OK && uses_tool(ask, fit);
+	struct df_wire_schema schema;
+	return df_wire_schema(ask, arena, &schema, NULL) == DF_OK && way_of(ask, &schema) == BY_TOOL;
 }
 
 static struct df_str tool_input(const struct df_json *content)
@@ -213,6 +223,7 @@ const struct df_provider df_provider_anthropic = {.name = "anthropic",
 						  .base_url_env = "ANTHROPIC_BASE_URL",
 						  .key_env = "ANTHROPIC_API_KEY",
 						  .schema_mode = true,
+						  .holds = holds,
 						  .build = build,
 						  .parse = parse,
 						  .event = event,

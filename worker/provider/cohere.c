@@ -6,12 +6,22 @@ static const char base[] = "https://api.cohere.com/v2";
 
 /* ------------------------------------------------------------------ requests */
 
+/* It knows neither combinators nor ranges, and wants a required property; a schema beyond that would refuse the request. */
+static bool is_taken(const struct df_wire_schema *schema)
+{
+	return schema->fit == DF_SCHEMA_PLAIN && !schema->has_union && schema->has_required;
+}
+
+static bool holds(const struct df_ask *ask, struct df_arena *arena)
+{
+	struct df_wire_schema schema;
+	return df_wire_schema(ask, arena, &schema, NULL) == DF_OK && is_taken(&schema);
+}
+
 static enum df_err chat(const struct df_ask *ask, struct df_arena *arena, struct df_buf *b, struct df_fail *fail)
 {
-	struct df_str schema = {NULL, 0};
-	enum df_schema_fit fit;
-	if (ask->schema.n)
-		DF_TRY(df_wire_schema(ask, arena, &schema, &fit, fail));
+	struct df_wire_schema schema;
+	DF_TRY(df_wire_schema(ask, arena, &schema, fail));
 	(void)df_buf_addc(b, '{');
 	df_wire_text(b, "model", ask->model);
 	df_wire_messages(b, "messages", ask, false);
@@ -22,10 +32,13 @@ static enum df_err chat(const struct df_ask *ask, struct df_arena *arena, struct
 		df_wire_key(b, "seed");
 		(void)df_buf_add_u64(b, (uint64_t)ask->seed);
 	}
-	if (schema.n) {
+	if (schema.text.n && schema.fit > DF_SCHEMA_NO_OBJECT) {
 		df_wire_key(b, "response_format");
-		(void)df_buf_addz(b, "{\"type\":\"json_object\",\"json_schema\":");
-		(void)df_buf_add_str(b, schema);
+		(void)df_buf_addz(b, "{\"type\":\"json_object\"");
+		if (is_taken(&schema)) {
+			df_wire_key(b, "json_schema");
+			(void)df_buf_add_str(b, schema.text);
+		}
 		(void)df_buf_addc(b, '}');
 	}
 	return df_buf_addz(b, ask->stream ? ",\"stream\":true}" : ",\"stream\":false}");
@@ -167,6 +180,7 @@ const struct df_provider df_provider_cohere = {.name = "cohere",
 					       .base_url_env = "COHERE_BASE_URL",
 					       .key_env = "COHERE_API_KEY",
 					       .schema_mode = true,
+					       .holds = holds,
 					       .embed_inputs_max = 96,
 					       .build = build,
 					       .parse = parse,

@@ -34,10 +34,16 @@ static void add_contents(struct df_buf *b, const struct df_ask *ask)
 	(void)df_buf_addc(b, ']');
 }
 
+/* Older models know a dialect of OpenAPI alone, which refuses additionalProperties, lists of types, $ref and whatever else it does not know. */
+static bool holds(const struct df_ask *ask, struct df_arena *arena)
+{
+	static const char *const old[] = {"gemini-1*", "gemini-2.0*", NULL};
+	(void)arena;
+	return !df_wire_match(ask->model, old);
+}
+
 static void add_config(struct df_buf *b, const struct df_ask *ask, struct df_str schema)
 {
-	/* Older models know a dialect of OpenAPI alone, which refuses words that it does not know. */
-	static const char *const old[] = {"gemini-1*", "gemini-2.0*", NULL};
 	df_wire_key(b, "generationConfig");
 	(void)df_buf_addc(b, '{');
 	df_wire_real(b, "temperature", ask->temperature);
@@ -49,19 +55,19 @@ static void add_config(struct df_buf *b, const struct df_ask *ask, struct df_str
 	}
 	if (schema.n) {
 		df_wire_text(b, "responseMimeType", DF_STR("application/json"));
-		df_wire_key(b, df_wire_match(ask->model, old) ? "responseSchema" : "responseJsonSchema");
-		(void)df_buf_add_str(b, schema);
+		if (holds(ask, NULL)) {
+			df_wire_key(b, "responseJsonSchema");
+			(void)df_buf_add_str(b, schema);
+		}
 	}
 	(void)df_buf_addc(b, '}');
 }
 
 static enum df_err chat(const struct df_ask *ask, struct df_arena *arena, struct df_buf *b, struct df_fail *fail)
 {
-	struct df_str schema = {NULL, 0};
-	enum df_schema_fit fit;
+	struct df_wire_schema schema;
 	enum df_err err = DF_OK;
-	if (ask->schema.n)
-		DF_TRY(df_wire_schema(ask, arena, &schema, &fit, fail));
+	DF_TRY(df_wire_schema(ask, arena, &schema, fail));
 	struct df_str system = df_wire_system(ask, arena, &err);
 	if (err != DF_OK)
 		return df_fail(fail, err, "no memory for a request");
@@ -73,7 +79,7 @@ static enum df_err chat(const struct df_ask *ask, struct df_arena *arena, struct
 		(void)df_buf_addc(b, '}');
 	}
 	add_contents(b, ask);
-	add_config(b, ask, schema);
+	add_config(b, ask, schema.text);
 	return df_buf_addc(b, '}');
 }
 
@@ -253,6 +259,7 @@ const struct df_provider df_provider_gemini = {.name = "gemini",
 					       .base_url_env = "GEMINI_BASE_URL",
 					       .key_env = "GEMINI_API_KEY",
 					       .schema_mode = true,
+					       .holds = holds,
 					       .embed_inputs_max = 100,
 					       .build = build,
 					       .parse = parse,

@@ -52,18 +52,16 @@ static void add_options(struct df_buf *b, const struct df_ask *ask)
 
 static enum df_err chat(const struct df_ask *ask, struct df_arena *arena, struct df_buf *b, struct df_fail *fail)
 {
-	struct df_str schema = {NULL, 0};
-	enum df_schema_fit fit;
-	if (ask->schema.n)
-		DF_TRY(df_wire_schema(ask, arena, &schema, &fit, fail));
+	struct df_wire_schema schema;
+	DF_TRY(df_wire_schema(ask, arena, &schema, fail));
 	(void)df_buf_addc(b, '{');
 	df_wire_text(b, "model", ask->model);
 	df_wire_messages(b, "messages", ask, false);
 	df_wire_key(b, "stream");
 	(void)df_buf_addz(b, ask->stream ? "true" : "false");
-	if (schema.n) {
+	if (schema.text.n) {
 		df_wire_key(b, "format");
-		(void)df_buf_add_str(b, schema);
+		(void)df_buf_add_str(b, schema.text);
 	}
 	add_options(b, ask);
 	return df_buf_addc(b, '}');

@@ -6,7 +6,8 @@
 
 bool df_openai_reasons(struct df_str model)
 {
-	static const char *const reasons[] = {"o[1-9]", "o[1-9]-*", "gpt-5*", "codex-*", NULL};
+	static const char *const reasons[] = {"o[1-9]",      "o[1-9]-*",  "gpt-5*", "codex-*",
+					      "ft:o[1-9]-*", "ft:gpt-5*", NULL};
 	static const char *const not_these[] = {"gpt-5*-chat*", NULL};
 	return df_wire_match(model, reasons) && !df_wire_match(model, not_these);
 }
@@ -22,25 +23,23 @@ enum df_err df_openai_start(const struct df_endpoint *to, const char *base_url, 
 	return df_wire_header(ret, arena, "OpenAI-Project", "", to->project, false);
 }
 
-static void add_schema(struct df_buf *b, const struct df_ask *ask, struct df_str schema, enum df_schema_fit fit)
+static void add_schema(struct df_buf *b, const struct df_ask *ask, const struct df_wire_schema *schema)
 {
 	df_wire_key(b, "response_format");
 	(void)df_buf_addz(b, "{\"type\":\"json_schema\",\"json_schema\":{");
 	df_wire_text(b, "name", ask->schema_name.n ? ask->schema_name : DF_STR("answer"));
 	df_wire_key(b, "schema");
-	(void)df_buf_add_str(b, schema);
+	(void)df_buf_add_str(b, schema->text);
 	df_wire_key(b, "strict");
-	(void)df_buf_addz(b, fit == DF_SCHEMA_LOOSE ? "false}}" : "true}}");
+	(void)df_buf_addz(b, schema->fit <= DF_SCHEMA_LOOSE ? "false}}" : "true}}");
 }
 
 static enum df_err chat(const struct df_openai_dialect *d, const struct df_ask *ask, struct df_arena *arena,
 			struct df_buf *b, struct df_fail *fail)
 {
-	struct df_str schema = {NULL, 0};
-	enum df_schema_fit fit = DF_SCHEMA_LOOSE;
+	struct df_wire_schema schema;
 	bool reasons = d->reasoning && df_openai_reasons(ask->model);
-	if (ask->schema.n)
-		DF_TRY(df_wire_schema(ask, arena, &schema, &fit, fail));
+	DF_TRY(df_wire_schema(ask, arena, &schema, fail));
 	(void)df_buf_addc(b, '{');
 	df_wire_text(b, "model", ask->model);
 	df_wire_messages(b, "messages", ask, false);
@@ -53,8 +52,8 @@ static enum df_err chat(const struct df_openai_dialect *d, const struct df_ask *
 		df_wire_key(b, d->seed);
 		(void)df_buf_add_u64(b, (uint64_t)ask->seed);
 	}
-	if (schema.n)
-		add_schema(b, ask, schema, fit);
+	if (schema.text.n && (d->any_schema || schema.fit > DF_SCHEMA_NO_OBJECT))
+		add_schema(b, ask, &schema);
 	if (ask->stream)
 		(void)df_buf_addz(b, d->stream_options ? ",\"stream\":true,\"stream_options\":{\"include_usage\":true}"
 						       : ",\"stream\":true");
@@ -259,7 +258,7 @@ static enum df_err build(const struct df_ask *ask, const struct df_endpoint *to,
 }
 
 static const char *const patterns[] = {
-	"gpt-[0-9]*",           "chatgpt-*", "o[1-9]", "o[1-9]-*", "ft:gpt-*", "text-embedding-3-*",
+	"gpt-[0-9]*",           "chatgpt-*", "o[1-9]", "o[1-9]-*", "ft:gpt-*", "ft:o[1-9]-*", "text-embedding-3-*",
 	"text-embedding-ada-*", NULL};
 
 const struct df_provider df_provider_openai = {
@@ -270,6 +269,7 @@ const struct df_provider df_provider_openai = {
 	.base_url_env = "OPENAI_BASE_URL",
 	.key_env = "OPENAI_API_KEY",
 	.schema_mode = true,
+	.holds = df_wire_holds_objects,
 	.embed_inputs_max = 2048,
 	.embed_tokens_max = 300000,
 	.build = build,

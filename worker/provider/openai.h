@@ -12,6 +12,7 @@ struct df_openai_dialect {
 	const char *base_url;
 	bool reasoning; /* models by the name o1, gpt-5, ... want max_completion_tokens and refuse temperature and top_p */
 	bool stream_options; /* asks for usage in streams; who does not know the word sends it anyway */
+	bool any_schema;     /* takes schemas whose root is no object */
 	bool base64;         /* embeddings may be asked for so */
 	bool input_type;     /* embeddings tell questions from documents; too long inputs are refused, not cut */
 	const char *seed;    /* its name */

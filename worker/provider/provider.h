@@ -63,6 +63,8 @@ struct df_provider {
 	bool free;                  /* runs on one's own machines: price 0 unless a user's row says otherwise */
 	const char *kin;            /* whose rows of the table of models hold here too; NULL: none */
 	bool schema_mode;           /* it can be held to a JSON schema */
+	/* ... to this one by this model (ask->schema, ask->model)? Else it is not sent with a request, and the model must be told it in words. NULL: to any. */
+	bool (*holds)(const struct df_ask *ask, struct df_arena *scratch);
 	enum df_stream_form stream_form;
 	uint32_t embed_inputs_max; /* inputs of one request (2048) */
 	uint64_t embed_tokens_max; /* tokens of one request (300,000); 0: no limit known */
@@ -109,6 +111,8 @@ void df_answer_mask(struct df_answer *answer, const struct df_endpoint *to);
  * where there is nothing to do. status 0: none came. */
 void df_answer_advise(enum df_call_class class, long status, const struct df_provider *p, const struct df_endpoint *at,
 		      char *to, size_t size);
+/* Is this provider's model held to ask->schema by what `build` makes of it? */
+bool df_provider_holds(const struct df_provider *p, const struct df_ask *ask, struct df_arena *scratch);
 /* Can it be asked there without a key? (a server of one's own that speaks like OpenAI: a base URL that is not the default) */
 bool df_provider_needs_key(const struct df_provider *p, struct df_str base_url);
 

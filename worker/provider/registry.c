@@ -78,3 +78,8 @@ bool df_provider_needs_key(const struct df_provider *p, struct df_str base_url)
 {
 	return p->key_env && !p->key_optional && (base_url.n == 0 || df_str_is(base_url, p->base_url));
 }
+
+bool df_provider_holds(const struct df_provider *p, const struct df_ask *ask, struct df_arena *scratch)
+{
+	return p->schema_mode && (!p->holds || p->holds(ask, scratch));
+}

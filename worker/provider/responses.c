@@ -2,24 +2,22 @@
 /* responses: OpenAI's newer API for text (/v1/responses), which some models speak alone; nothing is stored there (store: false). */
 #include "worker/provider/openai.h"
 
-static void add_schema(struct df_buf *b, const struct df_ask *ask, struct df_str schema, enum df_schema_fit fit)
+static void add_schema(struct df_buf *b, const struct df_ask *ask, const struct df_wire_schema *schema)
 {
 	df_wire_key(b, "text");
 	(void)df_buf_addz(b, "{\"format\":{\"type\":\"json_schema\"");
 	df_wire_text(b, "name", ask->schema_name.n ? ask->schema_name : DF_STR("answer"));
 	df_wire_key(b, "schema");
-	(void)df_buf_add_str(b, schema);
+	(void)df_buf_add_str(b, schema->text);
 	df_wire_key(b, "strict");
-	(void)df_buf_addz(b, fit == DF_SCHEMA_LOOSE ? "false}}" : "true}}");
+	(void)df_buf_addz(b, schema->fit <= DF_SCHEMA_LOOSE ? "false}}" : "true}}");
 }
 
 static enum df_err body(const struct df_ask *ask, struct df_arena *arena, struct df_buf *b, struct df_fail *fail)
 {
-	struct df_str schema = {NULL, 0};
-	enum df_schema_fit fit = DF_SCHEMA_LOOSE;
+	struct df_wire_schema schema;
 	enum df_err err = DF_OK;
-	if (ask->schema.n)
-		DF_TRY(df_wire_schema(ask, arena, &schema, &fit, fail));
+	DF_TRY(df_wire_schema(ask, arena, &schema, fail));
 	struct df_str system = df_wire_system(ask, arena, &err);
 	if (err != DF_OK)
 		return df_fail(fail, err, "no memory for a request");
@@ -33,8 +31,8 @@ static enum df_err body(const struct df_ask *ask, struct df_arena *arena, struct
 		df_wire_real(b, "top_p", ask->top_p);
 	}
 	df_wire_count(b, "max_output_tokens", ask->max_tokens);
-	if (schema.n)
-		add_schema(b, ask, schema, fit);
+	if (schema.text.n && schema.fit > DF_SCHEMA_NO_OBJECT)
+		add_schema(b, ask, &schema);
 	(void)df_buf_addz(b, ask->stream ? ",\"store\":false,\"stream\":true}" : ",\"store\":false}");
 	return DF_OK;
 }
@@ -186,6 +184,7 @@ const struct df_provider df_provider_responses = {.name = "responses",
 						  .key_env = "OPENAI_API_KEY",
 						  .kin = "openai",
 						  .schema_mode = true,
+						  .holds = df_wire_holds_objects,
 						  .build = build,
 						  .parse = parse,
 						  .event = event,

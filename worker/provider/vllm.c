@@ -4,6 +4,7 @@
 
 static const struct df_openai_dialect dialect = {.base_url = "http://localhost:8000/v1",
 						 .stream_options = true,
+						 .any_schema = true,
 						 .base64 = true,
 						 .seed = "seed",
 						 .dimensions = "dimensions"};

@@ -39,15 +39,25 @@ struct df_str df_wire_system(const struct df_ask *ask, struct df_arena *arena, e
 /* Does any of the shell patterns (the last is NULL) match? Ids above 256 bytes match nothing. */
 bool df_wire_match(struct df_str id, const char *const *pattern);
 
-/* How much of a schema is in the part of JSON Schema that constrained decoding knows. */
+/* How much of a schema is in the part of JSON Schema that constrained decoding knows (wire_schema.c). */
 enum df_schema_fit {
-	DF_SCHEMA_LOOSE, /* no: an object is open, a property optional, or a combinator but anyOf is used */
-	DF_SCHEMA_RANGED, /* all of it, with ranges, patterns, lengths or formats (OpenAI takes these, Anthropic does not) */
+	DF_SCHEMA_NO_OBJECT, /* its root is no object, or has a combinator or a reference: OpenAI, Anthropic and their like refuse the request */
+	DF_SCHEMA_LOOSE, /* a hint: an object is open, a property optional, or a word is used that strict modes refuse */
+	DF_SCHEMA_RANGED, /* all of it, with ranges, patterns, formats or recursion (OpenAI takes these, Anthropic does not) */
 	DF_SCHEMA_PLAIN
 };
-/* The ask's schema as JSON. DF_ERR_USAGE: no JSON object. */
-enum df_err df_wire_schema(const struct df_ask *ask, struct df_arena *arena, struct df_str *ret_schema,
-			   enum df_schema_fit *ret_fit, struct df_fail *fail) DF_MUST_CHECK;
+struct df_wire_schema {
+	struct df_str text; /* JSON; empty: none is asked for */
+	enum df_schema_fit fit;
+	bool has_union;    /* anyOf, or a list of types */
+	bool named_simply; /* its properties' names are what Anthropic lets a tool have */
+	bool has_required; /* of the root */
+};
+/* The ask's schema. DF_ERR_USAGE: no JSON object. */
+enum df_err df_wire_schema(const struct df_ask *ask, struct df_arena *arena, struct df_wire_schema *ret,
+			   struct df_fail *fail) DF_MUST_CHECK;
+/* For df_provider.holds: schemas whose root is an object. */
+bool df_wire_holds_objects(const struct df_ask *ask, struct df_arena *arena);
 
 /* --- answers --- */
 

@@ -160,7 +160,7 @@ struct df_str df_wire_system(const struct df_ask *ask, struct df_arena *arena, e
 	return all;
 }
 
-/* ------------------------------------------------------------------ models and schemas */
+/* ------------------------------------------------------------------ models */
 
 bool df_wire_match(struct df_str id, const char *const *pattern)
 {
@@ -173,96 +173,4 @@ bool df_wire_match(struct df_str id, const char *const *pattern)
 		if (fnmatch(*pattern, z, 0) == 0)
 			return true;
 	return false;
-}
-
-static bool lists(const struct df_json *required, struct df_str name)
-{
-	for (const struct df_json *r = required ? required->child : NULL; r; r = r->next)
-		if (r->type == DF_JSON_STRING && df_str_eq(r->string, name))
-			return true;
-	return false;
-}
-
-static bool is_false(const struct df_json *v)
-{
-	return v && v->type == DF_JSON_BOOL && !v->boolean;
-}
-
-static bool has_any(const struct df_json *schema, const char *const *word)
-{
-	for (; *word; word++)
-		if (df_json_get(schema, *word))
-			return true;
-	return false;
-}
-
-static enum df_schema_fit fit_of(const struct df_json *schema);
-
-static enum df_schema_fit fit_of_all(const struct df_json *list, enum df_schema_fit fit)
-{
-	for (const struct df_json *s = list ? list->child : NULL; s && fit; s = s->next) {
-		enum df_schema_fit one = fit_of(s);
-		fit = one < fit ? one : fit;
-	}
-	return fit;
-}
-
-/* Recursive, and bounded by the depth that the parser allows. */
-static enum df_schema_fit fit_of(const struct df_json *schema)
-{
-	static const char *const loose[] = {"allOf",
-					    "oneOf",
-					    "not",
-					    "if",
-					    "dependentRequired",
-					    "dependentSchemas",
-					    "propertyNames",
-					    "prefixItems",
-					    "contains",
-					    "$dynamicRef",
-					    "unevaluatedItems",
-					    "unevaluatedProperties",
-					    "patternProperties",
-					    "uniqueItems",
-					    "minProperties",
-					    "maxProperties",
-					    NULL};
-	static const char *const ranged[] = {"format",           "pattern",          "minimum",    "maximum",
-					     "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength",
-					     "maxLength",        "minItems",         "maxItems",   NULL};
-	if (!schema || schema->type != DF_JSON_OBJECT || has_any(schema, loose))
-		return DF_SCHEMA_LOOSE;
-	const struct df_json *properties = df_json_get(schema, "properties"), *items = df_json_get(schema, "items");
-	if (properties || df_str_is(df_json_get_str(schema, "type"), "object")) {
-		if (!is_false(df_json_get(schema, "additionalProperties")))
-			return DF_SCHEMA_LOOSE;
-		for (const struct df_json *p = properties ? properties->child : NULL; p; p = p->next)
-			if (!lists(df_json_get(schema, "required"), p->key))
-				return DF_SCHEMA_LOOSE;
-	}
-	enum df_schema_fit fit = has_any(schema, ranged) ? DF_SCHEMA_RANGED : DF_SCHEMA_PLAIN;
-	fit = fit_of_all(properties, fit);
-	fit = fit_of_all(df_json_get(schema, "anyOf"), fit);
-	fit = fit_of_all(df_json_get(schema, "$defs"), fit);
-	fit = fit_of_all(df_json_get(schema, "definitions"), fit);
-	if (items && fit_of(items) < fit)
-		fit = fit_of(items);
-	return fit;
-}
-
-enum df_err df_wire_schema(const struct df_ask *ask, struct df_arena *arena, struct df_str *ret_schema,
-			   enum df_schema_fit *ret_fit, struct df_fail *fail)
-{
-	struct df_json *root = NULL;
-	struct df_fail why = {.msg = ""};
-	enum df_err err = df_json_parse(ask->schema, arena, &root, &why);
-	if (err == DF_ERR_NOMEM)
-		return df_fail(fail, err, "no memory for a schema");
-	if (err != DF_OK)
-		return df_fail(fail, DF_ERR_USAGE, "the schema is not JSON: %s", why.msg);
-	if (root->type != DF_JSON_OBJECT)
-		return df_fail(fail, DF_ERR_USAGE, "the schema is not a JSON object");
-	*ret_schema = root->raw;
-	*ret_fit = df_str_is(df_json_get_str(root, "type"), "object") ? fit_of(root) : DF_SCHEMA_LOOSE;
-	return DF_OK;
 }

@@ -151,8 +151,14 @@ static enum df_err open_schema(struct df_llm *l, struct df_fail *fail)
 	if (!l->options->schema.n)
 		return DF_OK;
 	DF_TRY(df_schema_compile(l->options->schema, &l->schema, fail));
-	for (size_t i = 0; i < l->api.n_route; i++)
-		l->told_in_words |= !df_route_provider(l->api.route[i])->schema_mode;
+	for (size_t i = 0; i < l->api.n_route; i++) {
+		const struct df_route *r = l->api.route[i];
+		struct df_ask ask = {.model = df_route_name(r), .schema = l->options->schema};
+		struct df_arena scratch;
+		df_arena_init(&scratch, (size_t)64 << 20, 0);
+		l->told_in_words |= !df_provider_holds(df_route_provider(r), &ask, &scratch);
+		df_arena_release(&scratch);
+	}
 	return DF_OK;
 }
 
