@@ -113,6 +113,16 @@ class Calls(CallCase):
                 self.tidy()
                 self.fault_for_good(kind, 10, classes)
 
+    def test_a_host_that_is_not_there_is_named_once_and_with_what_is_wrong(self):
+        self.documents(1)
+        for url, words in (("http://127.0.0.1:1", "Connection refused"), ("http://no-such-host.invalid", "its name is not known to the resolver")):
+            with self.subTest(url):
+                self.tidy()
+                child = self.start("run", "-o", "out", f"llm model=openai/any base_url={url}/v1 prompt='{{{{text}}}}'", "in.jsonl", env=self.env)
+                line = child.stderr.readline().decode()
+                child.kill()
+                self.assertIn(f"cannot reach '{url}': {words}; trying again\n", line)
+
     def tidy(self):
         shutil.rmtree(self.dir / "out", ignore_errors=True)
         shutil.rmtree(self.dir / "limits", ignore_errors=True)

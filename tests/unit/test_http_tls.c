@@ -102,7 +102,7 @@ static void ask_tls(const struct df_http_config *config)
 	for (int i = 0; i < 100; i++) {
 		open_http(config);
 		ask_run(&ask);
-		if (ask.err != DF_ERR_IO || !strstr(ask.message, "connect to"))
+		if (ask.err != DF_ERR_IO || !strstr(ask.message, "Connection refused"))
 			return;
 		finish();
 		nap(50);

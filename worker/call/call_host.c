@@ -43,9 +43,17 @@ static bool is_worth_a_word(const struct df_breaker *b, uint64_t now_ns)
 	return b->open || (silent && b->failures >= DF_BREAKER_UNKNOWN_FAILURES);
 }
 
+/* What went wrong, of a line that names the host before it: "host:port" and ": " lead it, or nothing does. */
+static const char *without_host(const char *why)
+{
+	const char *end = why[0] == '"' ? strstr(why, "\": ") : NULL;
+	return end ? end + 3 : why;
+}
+
 static void tell_host(struct df_caller *c, struct df_host *h, bool reached, const char *why, uint64_t now_ns)
 {
 	char line[512];
+	why = without_host(why);
 	if (!is_worth_a_word(&h->breaker, now_ns) || !may_tell(h->told, h->told_ns, now_ns))
 		return;
 	if (reached)
@@ -62,6 +70,7 @@ static void tell_route(struct df_route *r, const char *why, uint64_t now_ns)
 	char line[512];
 	if (!r->breaker.open || !may_tell(r->told, r->told_ns, now_ns))
 		return;
+	why = without_host(why);
 	(void)snprintf(line, sizeof(line),
 		       "model \"%.120s\" at '%.120s' answers with errors alone: %.200s; trying again", r->label,
 		       r->host->name, why);
@@ -101,6 +110,7 @@ static void is_over(struct df_route *r, void *message)
 static void give_up_host(struct df_caller *c, const struct df_host *h, const char *why)
 {
 	char message[sizeof(((struct df_route *)NULL)->over_message)];
+	why = without_host(why);
 	if (h->breaker.unknown)
 		(void)snprintf(
 			message, sizeof(message),
@@ -128,6 +138,7 @@ static void give_up_route(struct df_route *r, const struct df_outcome *o, const 
 {
 	char message[sizeof(r->over_message)];
 	bool of_calls = r->good_ns && !r->fresh.head;
+	why = without_host(why);
 	(void)snprintf(
 		message, sizeof(message),
 		"model \"%.100s\" at '%.100s' has answered with errors alone for %d minutes (%llu of them, the last: "

@@ -134,11 +134,24 @@ static void say_timeout(const struct df_transfer *t, struct df_str where, char *
 			       (unsigned long long)of_phase[t->phase]);
 }
 
+/* libcurl's words for these name the host again, and its own time. */
+static const char *words_of(const struct df_transfer *t, CURLcode code)
+{
+	long number = 0;
+	if (code == CURLE_COULDNT_RESOLVE_HOST)
+		return "its name is not known to the resolver";
+	if (code == CURLE_COULDNT_CONNECT && t->in_multi)
+		(void)df_curl.easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &number);
+	if (number)
+		return strerror((int)number);
+	return t->error[0] ? t->error : df_curl.easy_strerror(code);
+}
+
 static void say(const struct df_transfer *t, enum df_err err, CURLcode code, const char *why, char *to, size_t n)
 {
 	struct df_str host = df_url_host(t->url);
 	struct df_str where = {host.p, host.n < 100 ? host.n : 100};
-	const char *words = why ? why : t->error[0] ? t->error : df_curl.easy_strerror(code);
+	const char *words = why ? why : words_of(t, code);
 	to[0] = '\0';
 	if (err == DF_OK)
 		return;

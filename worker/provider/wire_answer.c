@@ -10,7 +10,7 @@ static void no_answer(const struct df_http_response *r, struct df_answer *ret)
 	enum df_call_class class = r->err == DF_ERR_LIMIT   ? DF_CALL_BAD_ANSWER
 				   : r->err == DF_ERR_USAGE ? DF_CALL_NOT_FOUND /* no try will change that */
 							    : DF_CALL_RETRY;
-	df_wire_fail(ret, class, "%s%s%s", df_err_name(r->err), r->message[0] ? ": " : "", r->message);
+	df_wire_fail(ret, class, "%s", r->message[0] ? r->message : df_err_name(r->err));
 }
 
 static void should_retry(const struct df_http_response *r, struct df_answer *ret)
