@@ -137,6 +137,28 @@ static void add_counts(const struct df_view *v, struct df_buf *b)
 	add_reasons(v, "rejected:", "rejected", b);
 }
 
+/* "3 calls in flight, 97 wait for a limit of requests or tokens (0.9 s)"; false: there are none. */
+static bool add_calls(const struct df_json *c, struct df_buf *b)
+{
+	char n[32];
+	uint64_t out = df_json_get_u64(c, "calls_out", 0), sent = df_json_get_u64(c, "calls_in_flight", out);
+	struct df_str why = df_json_get_str(c, "waits_for");
+	double seconds = real(c, "waits_seconds");
+	if (!out)
+		return false;
+	(void)df_buf_addf(b, "%s call%s in flight", count(sent, n), sent == 1 ? "" : "s");
+	if (out <= sent)
+		return true;
+	(void)df_buf_addf(b, ", %s wait%s", count(out - sent, n), out - sent == 1 ? "s" : "");
+	if (why.n) {
+		(void)df_buf_addz(b, " for ");
+		add_safe(b, why);
+	}
+	if (seconds >= 1) /* less is only when they look again */
+		(void)df_buf_addf(b, " (%s more)", df_human_time(seconds, n));
+	return true;
+}
+
 static void add_child(const struct df_json *c, struct df_buf *b)
 {
 	char z[32];
@@ -144,13 +166,12 @@ static void add_child(const struct df_json *c, struct df_buf *b)
 	add_safe(b, df_json_get_str(c, "role"));
 	(void)df_buf_addf(b, " %-4llu%10s  ", (unsigned long long)df_json_get_u64(c, "number", 0),
 			  df_human_bytes(real(c, "memory_bytes"), z));
-	uint64_t calls = df_json_get_u64(c, "calls_out", 0);
-	if (calls)
-		(void)df_buf_addf(b, "%llu calls out; ", (unsigned long long)calls);
+	bool calls = add_calls(c, b);
 	if (!work || work->type != DF_JSON_OBJECT) {
-		(void)df_buf_addz(b, "waits\n");
+		(void)df_buf_addz(b, calls ? "\n" : "waits\n");
 		return;
 	}
+	(void)df_buf_addz(b, calls ? "; " : "");
 	struct df_str stage = df_json_get_str(work, "stage");
 	(void)df_buf_addf(b, "%llu records at byte %llu of '", (unsigned long long)df_json_get_u64(work, "records", 0),
 			  (unsigned long long)df_json_get_u64(work, "offset", 0));

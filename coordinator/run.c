@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "coordinator/run_core.h"
 #include "coordinator/show/report.h"
+#include "coordinator/show/status.h"
 
 #define SINK_GRACE_MS 5000 /* for the sink to come to an end of what it writes, when the run has not ended by itself */
 #define SINK_HURRY_MS 1000 /* the same when a second request has come, or the sink has failed */
@@ -146,6 +147,10 @@ static void show(struct df_run *r, uint64_t now_ns)
 		return;
 	df_supervisor_states(r->supervisor, states, sizeof(states));
 	r->progress.costs = costs(r);
+	struct df_calls calls = df_supervisor_calls(r->supervisor);
+	r->progress.calls_sent = calls.sent;
+	r->progress.calls_waiting = calls.waiting;
+	r->progress.calls_wait = df_calls_wait_word(calls.wait);
 	df_progress_tick(&r->progress, &stats, states, now_ns);
 }
 

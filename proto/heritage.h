@@ -76,6 +76,17 @@ enum df_err df_heritage_read(int fd, struct df_arena *arena, struct df_heritage 
 #define DF_SLOT_WAITS UINT64_MAX
 #define DF_LAST_WORDS_BYTES 800
 
+/* What calls wait for that are not in flight. */
+enum df_calls_wait {
+	DF_WAIT_NONE,
+	DF_WAIT_ROOM,   /* as many are in flight as `concurrency` allows */
+	DF_WAIT_LIMIT,  /* a limit of requests or tokens, told, learned or asked for by the server */
+	DF_WAIT_MONEY,  /* what others have reserved of the budget */
+	DF_WAIT_SERVER, /* a host or a model that does not answer */
+	DF_WAIT_AGAIN,  /* the time until they are tried again */
+	DF_N_WAIT
+};
+
 struct df_slot {
 	atomic_uint_fast64_t seq;
 	atomic_uint_fast64_t alive;     /* rises while the link thread runs */
@@ -97,6 +108,8 @@ struct df_slot {
 		calls_due_ns; /* CLOCK_MONOTONIC: until then they wait on purpose, for a limit or a server that said when; 0: for none */
 	atomic_uint_fast64_t
 		shown; /* 1: text of an answer stands on the run's stdout (--stream), and cannot be taken back */
+	/* Of calls_out: in flight; what most of the others wait for (enum df_calls_wait), and until when (CLOCK_MONOTONIC; 0: nobody knows). */
+	atomic_uint_fast64_t calls_sent, calls_wait, calls_until_ns;
 };
 
 enum df_err df_slot_create(struct df_slot **ret_slot, int *ret_fd, struct df_fail *fail) DF_MUST_CHECK;

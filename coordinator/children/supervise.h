@@ -58,6 +58,12 @@ struct df_child_info {
 size_t df_supervisor_children(const struct df_supervisor *s, struct df_child_info *ret, size_t max);
 /* One character per worker: '#' computing, '~' waiting for answers, '.' waiting. */
 void df_supervisor_states(const struct df_supervisor *s, char *ret_states, size_t size);
+/* Calls of all workers: in flight, waiting, and what most of those of the worker with the most wait for. */
+struct df_calls {
+	uint64_t sent, waiting, until_ns;
+	enum df_calls_wait wait;
+};
+struct df_calls df_supervisor_calls(const struct df_supervisor *s);
 /* What ended children used; valid until the next reap. */
 const struct df_process_stats *df_supervisor_stats(const struct df_supervisor *s, size_t *ret_n);
 

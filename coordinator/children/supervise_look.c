@@ -62,6 +62,13 @@ static void note_oom_kills(struct df_supervisor *s)
 	s->oom_kills[0] = df_memory_oom_kills("");
 }
 
+/* A worker may write what it likes into its slot. */
+static enum df_calls_wait wait_of(const struct df_slot *slot)
+{
+	uint64_t wait = atomic_load(&slot->calls_wait);
+	return wait < DF_N_WAIT ? (enum df_calls_wait)wait : DF_WAIT_NONE;
+}
+
 bool df_supervisor_look(struct df_supervisor *s, uint64_t lane, unsigned want, struct df_look *ret_look)
 {
 	struct df_look l = {.stage = DF_NO_STAGE};
@@ -80,6 +87,9 @@ bool df_supervisor_look(struct df_supervisor *s, uint64_t lane, unsigned want, s
 		l.calls_moved = atomic_load(&c->slot->calls_moved);
 		l.calls_out = atomic_load(&c->slot->calls_out);
 		l.calls_due_ns = atomic_load(&c->slot->calls_due_ns);
+		l.calls_sent = atomic_load(&c->slot->calls_sent);
+		l.calls_wait = wait_of(c->slot);
+		l.calls_until_ns = atomic_load(&c->slot->calls_until_ns);
 		l.stopped = (want & DF_LOOK_STOPPED) && is_stopped(c->pid);
 		l.memory_bytes = want & DF_LOOK_MEMORY ? df_memory_own("", c->pid) : 0;
 		*ret_look = l;
@@ -165,6 +175,25 @@ void df_supervisor_states(const struct df_supervisor *s, char *ret_states, size_
 		if (s->child[i].role == DF_ROLE_WORKER)
 			ret_states[n++] = state_of(s->child[i].slot);
 	ret_states[n] = '\0';
+}
+
+struct df_calls df_supervisor_calls(const struct df_supervisor *s)
+{
+	struct df_calls sum = {0};
+	uint64_t n_most = 0;
+	for (size_t i = 0; i < s->n; i++) {
+		const struct df_slot *slot = s->child[i].slot;
+		uint64_t out = atomic_load(&slot->calls_out), sent = atomic_load(&slot->calls_sent);
+		uint64_t until_ns = atomic_load(&slot->calls_until_ns), waiting = out > sent ? out - sent : 0;
+		sum.sent += sent;
+		sum.waiting += waiting;
+		if (waiting <= n_most)
+			continue;
+		n_most = waiting;
+		sum.wait = wait_of(slot);
+		sum.until_ns = until_ns;
+	}
+	return sum;
 }
 
 const struct df_process_stats *df_supervisor_stats(const struct df_supervisor *s, size_t *ret_n)

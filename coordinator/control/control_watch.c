@@ -276,7 +276,8 @@ static void tell_stall(struct df_control *c)
 		if (seen && l.computing)
 			(void)df_buf_addf(&b, ", computing %s", place(c, &l, where, sizeof(where)));
 		if (seen && l.calls_out)
-			(void)df_buf_addf(&b, ", waits for %" PRIu64 " calls", l.calls_out);
+			(void)df_buf_addf(&b, ", waits for %" PRIu64 " calls, %" PRIu64 " of them in flight",
+					  l.calls_out, l.calls_sent);
 	}
 	if (n > NAMED_MAX)
 		(void)df_buf_addf(&b, "; and %" PRIu32 " more", n - NAMED_MAX);

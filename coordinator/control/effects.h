@@ -32,6 +32,8 @@ struct df_look {
 	uint32_t stage;
 	uint64_t memory_bytes;                         /* its own: resident, backed by no file; when wanted */
 	uint64_t calls_moved, calls_out, calls_due_ns; /* as in the slot */
+	uint64_t calls_sent, calls_until_ns;
+	enum df_calls_wait calls_wait;
 };
 
 struct df_effects {

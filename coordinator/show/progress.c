@@ -88,9 +88,24 @@ static const char *money(const struct df_costs *c, char *z, size_t size)
 	return z;
 }
 
+/* ", 1 call out, 519 wait (rate limit)": early in the line, since a narrow terminal shows no more */
+static const char *calls(const struct df_progress *p, char *z, size_t size)
+{
+	char out[32], waiting[32];
+	z[0] = '\0';
+	if (!p->calls_sent && !p->calls_waiting)
+		return z;
+	bool why = p->calls_waiting && p->calls_wait;
+	(void)snprintf(z, size, ", %s call%s out%s%s%s%s%s", df_human_count(p->calls_sent, out),
+		       p->calls_sent == 1 ? "" : "s", why ? ", " : "",
+		       why ? df_human_count(p->calls_waiting, waiting) : "", why ? " wait (" : "",
+		       why ? p->calls_wait : "", why ? ")" : "");
+	return z;
+}
+
 static void format(struct df_progress *p, const struct df_control_stats *s, const char *states)
 {
-	char docs[32], rate[32], bytes[32], eta[32], bar[40] = "", part[64] = "", tail[64] = "", usd[128];
+	char docs[32], rate[32], bytes[32], eta[32], bar[40] = "", part[64] = "", tail[64] = "", usd[128], out[160];
 	uint64_t done = s->tally.bytes_in + p->resumed_bytes;
 	if (s->bytes_total && done <= s->bytes_total) {
 		double share = (double)done / (double)s->bytes_total;
@@ -100,10 +115,11 @@ static void format(struct df_progress *p, const struct df_control_stats *s, cons
 			(void)snprintf(tail, sizeof(tail), ", %s left",
 				       df_human_time((double)(s->bytes_total - done) / p->bytes_per_s, eta));
 	}
-	(void)snprintf(p->line, sizeof(p->line), "%s%s documents, %s/s, %s/s%s%s, %u workers %.64s%s", part,
-		       df_human_count(s->tally.in, docs), df_human_count((uint64_t)p->docs_per_s, rate),
-		       df_human_bytes(p->bytes_per_s, bytes), tail, money(&p->costs, usd, sizeof(usd)), s->n_ready,
-		       states, s->tally.rejected ? ", some rejected" : "");
+	(void)snprintf(p->line, sizeof(p->line), "%s%s documents%s, %s/s, %s/s%s%s, %u workers %.64s%s", part,
+		       df_human_count(s->tally.in, docs), calls(p, out, sizeof(out)),
+		       df_human_count((uint64_t)p->docs_per_s, rate), df_human_bytes(p->bytes_per_s, bytes), tail,
+		       money(&p->costs, usd, sizeof(usd)), s->n_ready, states,
+		       s->tally.rejected ? ", some rejected" : "");
 	if (p->bar && strlen(p->line) >= (size_t)columns())
 		p->line[columns() - 1] = '\0';
 }

@@ -24,7 +24,9 @@ struct df_progress {
 	/* a moving rate */
 	uint64_t last_ns, last_docs, last_bytes;
 	double docs_per_s, bytes_per_s;
-	struct df_costs costs; /* set before each tick */
+	struct df_costs costs; /* set before each tick, as are these */
+	uint64_t calls_sent, calls_waiting;
+	const char *calls_wait; /* what these wait for, in a word; NULL: for nothing that is out of the ordinary */
 };
 
 void df_progress_init(struct df_progress *p, bool bar, bool quiet, bool color, uint64_t now_ns);

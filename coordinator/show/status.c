@@ -30,6 +30,29 @@ static void add_text(struct df_buf *b, const char *name, struct df_str s)
 	(void)df_json_add_string(b, s);
 }
 
+const char *df_calls_wait_words(enum df_calls_wait wait)
+{
+	static const char *const words[DF_N_WAIT] = {
+		[DF_WAIT_ROOM] = "room (concurrency)",
+		[DF_WAIT_LIMIT] = "a limit of requests or tokens",
+		[DF_WAIT_MONEY] = "money that other calls have reserved",
+		[DF_WAIT_SERVER] = "a server that fails or is silent",
+		[DF_WAIT_AGAIN] = "another try after an error",
+	};
+	return wait < DF_N_WAIT ? words[wait] : NULL;
+}
+
+const char *df_calls_wait_word(enum df_calls_wait wait)
+{
+	static const char *const word[DF_N_WAIT] = {
+		[DF_WAIT_LIMIT] = "rate limit",
+		[DF_WAIT_MONEY] = "budget",
+		[DF_WAIT_SERVER] = "server fails",
+		[DF_WAIT_AGAIN] = "to be retried",
+	};
+	return wait < DF_N_WAIT ? word[wait] : NULL;
+}
+
 static void add_child(struct df_buf *b, const struct df_child_status *c)
 {
 	(void)df_buf_addf(b, "{\"role\":\"%s\"", c->role == DF_ROLE_READER ? "reader" : "worker");
@@ -37,6 +60,12 @@ static void add_child(struct df_buf *b, const struct df_child_status *c)
 	add_u64(b, "pid", c->pid);
 	add_u64(b, "memory_bytes", c->memory_bytes);
 	add_u64(b, "calls_out", c->calls_out);
+	add_u64(b, "calls_in_flight", c->calls_sent);
+	const char *wait = c->calls_out > c->calls_sent ? df_calls_wait_words(c->calls_wait) : NULL;
+	if (wait) {
+		add_text(b, "waits_for", df_str_from(wait));
+		add_real(b, "waits_seconds", c->calls_wait_seconds);
+	}
 	add_name(b, "in_work");
 	if (!c->computing) {
 		(void)df_buf_addz(b, "null}");

@@ -26,8 +26,11 @@ struct df_child_status {
 	enum df_role role;
 	uint32_t number; /* as in messages: worker 1, 2, ... */
 	uint32_t pid;
-	uint64_t memory_bytes; /* its own, now; 0: unknown */
-	uint64_t calls_out;    /* calls of models in flight, or waiting for their time */
+	uint64_t memory_bytes;         /* its own, now; 0: unknown */
+	uint64_t calls_out;            /* calls of models in flight, or waiting for their time */
+	uint64_t calls_sent;           /* of them, in flight */
+	enum df_calls_wait calls_wait; /* the others; and for how long, 0: nobody knows */
+	double calls_wait_seconds;
 	bool computing;
 	/* while it computes */
 	struct df_str source; /* name */
@@ -59,6 +62,10 @@ struct df_status {
 	size_t n_slow;
 };
 
+/* What calls wait for, in words: "a limit of requests or tokens"; NULL: for nothing. */
+const char *df_calls_wait_words(enum df_calls_wait wait);
+/* The same for a narrow place: "rate limit"; NULL also for the usual wait for room. */
+const char *df_calls_wait_word(enum df_calls_wait wait);
 /* The JSON object and a line break. DF_ERR_NOMEM, DF_ERR_LIMIT. */
 enum df_err df_status_format(const struct df_status *s, struct df_buf *out) DF_MUST_CHECK;
 /* The member "costs" of such an object, with a comma before it; nothing when they are not known. */

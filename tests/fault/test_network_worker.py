@@ -327,6 +327,26 @@ class Network(RunCase):
 
     # ------------------------------------------------------------------ while it goes on
 
+    def test_a_run_that_waits_says_what_for(self):
+        self.write("in.jsonl", documents(200, 400))
+        for name, more, stage, words, word in (("limit", {}, "rpm=30", "a limit of requests or tokens", "rate limit"),
+                                         ("server", {"faults": "500:1", "fault_retry_ms": -1}, "", "a server that fails or is silent",
+                                          "server fails"),
+                                         ("money", {"delay": 20000}, "", "money that other calls have reserved", "budget")):
+            server = self.server(**more)
+            budget = ["--budget", "0.0005"] if name == "money" else []
+            child = self.begin(self.llm(server, stage), "-j", 1, "--cache", "no", *budget, "--bar", "always", "-o", name, "in.jsonl", stdout=-3)
+            self.wait_until(f"it says that it waits for {words}", lambda: " for " + words in self.flume("status", name).out, 10)
+            news = json.loads((self.dir / name / "status.json").read_text())["processes"][0]
+            self.assertEqual(news["waits_for"], words)
+            self.assertLess(news["calls_in_flight"], news["calls_out"])
+            child.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            child.send_signal(signal.SIGTERM)
+            err = child.communicate(timeout=20 * flume.SLOW)[1].decode()
+            self.assertEqual(child.returncode, 75, err)
+            self.assertIn(f" wait ({word})", err)
+
     def test_status_tells_what_is_out_and_what_it_cost(self):
         server = self.server(delay=400)
         self.write("in.jsonl", documents(400, 900))

@@ -304,6 +304,24 @@ bool df_caller_due(const struct df_caller *c)
 	return atomic_load(&c->in_flight) > 0 || df_alarm_next(&c->alarms) != UINT64_MAX;
 }
 
+enum df_calls_wait df_caller_waits(struct df_caller *c, uint64_t *ret_until_ns)
+{
+	const struct df_route *most = NULL;
+	size_t n_most = 0, n_waiting = (size_t)df_caller_stats(c).waiting;
+	(void)pthread_mutex_lock(&c->lock);
+	for (const struct df_route *r = c->routes; r; r = r->next) {
+		size_t n = r->tried.n + r->fresh.n + r->n_ready;
+		if (n > n_most) {
+			n_most = n;
+			most = r;
+		}
+	}
+	*ret_until_ns = most ? most->wait_until_ns : 0;
+	enum df_calls_wait wait = most ? most->wait : n_waiting ? DF_WAIT_AGAIN : DF_WAIT_NONE;
+	(void)pthread_mutex_unlock(&c->lock);
+	return wait;
+}
+
 struct df_caller_stats df_caller_stats(const struct df_caller *c)
 {
 	uint64_t out = atomic_load(&c->out), in_flight = atomic_load(&c->in_flight);

@@ -33,6 +33,7 @@
 #ifndef DF_WORKER_CALL_CALL_H
 #define DF_WORKER_CALL_CALL_H
 
+#include "proto/heritage.h"
 #include "proto/purse.h"
 #include "worker/net/http.h"
 #include "worker/provider/provider.h"
@@ -162,5 +163,7 @@ struct df_caller_stats df_caller_stats(const struct df_caller *c); /* from any t
 /* On the network thread: something will wake the engine by itself, a request that is out or a timer. Calls that are out while this is false would wait
  * for ever: there are none but for a fault of the engine, and then whoever watches must not take it for waiting on purpose. */
 bool df_caller_due(const struct df_caller *c);
+/* On the network thread: what most of the calls that are not in flight wait for, for people. *ret_until_ns: in the http's time; 0: nobody knows. */
+enum df_calls_wait df_caller_waits(struct df_caller *c, uint64_t *ret_until_ns);
 
 #endif

@@ -132,6 +132,8 @@ struct df_route {
 	enum df_err over; /* this model is over for the run; under it what is told */
 	enum df_call_class over_class;
 	char over_message[512];
+	enum df_calls_wait wait; /* what the head of the queue waited for when it was last looked at, and until when */
+	uint64_t wait_until_ns;
 	bool dirty, rescan; /* rescan: the breaker opened; whoever has a fall-back goes there */
 	uint64_t tpm;
 	struct df_route *next_dirty;

@@ -209,6 +209,7 @@ static enum took take(struct df_route *r, struct df_piece *p, uint64_t *ret_agai
 	uint64_t now_ns = df_http_now(c->http), at_ns = 0;
 	struct df_fail fail = {0};
 	*ret_again_ns = UINT64_MAX;
+	r->wait = DF_WAIT_ROOM;
 	if (r->in_flight >= r->cap)
 		return WAIT;
 	struct df_flight *f = df_flight_make(p, r);
@@ -224,12 +225,14 @@ static enum took take(struct df_route *r, struct df_piece *p, uint64_t *ret_agai
 	f->has_slot = r->limit != NULL;
 	enum df_err err = df_flight_pay(f);
 	if (err != DF_OK) {
+		r->wait = DF_WAIT_MONEY;
 		*ret_again_ns = now_ns + DF_CALL_PURSE_MS * DF_MS;
 		df_flight_free(f);
 		/* a cheaper one may have been brought before it; without any money, the engine ends what waits */
 		return first_of(r) == p ? WAIT : GONE;
 	}
 	err = df_flight_reserve(f, &at_ns, &fail);
+	r->wait = DF_WAIT_LIMIT;
 	if (err == DF_ERR_AGAIN) {
 		*ret_again_ns = at_ns;
 		df_flight_free(f);
@@ -315,6 +318,7 @@ void df_route_pump(struct df_route *r)
 		if (again_ns || (open && r->n_ready)) {
 			/* while it is open, a probe goes alone */
 			again_ns = again_ns ? again_ns : UINT64_MAX;
+			r->wait = DF_WAIT_SERVER;
 			break;
 		}
 		if (open && r->fresh_next && r->fresh.head)
@@ -331,8 +335,11 @@ void df_route_pump(struct df_route *r)
 			df_piece_failed(p, DF_ERR_INTERRUPTED, DF_CALL_RETRY, DF_CALL_STOPPED);
 	if (!first_of(r))
 		again_ns = UINT64_MAX;
-	if (r->ready && r->ready->at_ns < again_ns)
+	if (r->ready && r->ready->at_ns < again_ns) {
 		again_ns = r->ready->at_ns;
+		r->wait = DF_WAIT_LIMIT;
+	}
+	r->wait_until_ns = r->wait == DF_WAIT_ROOM || again_ns == UINT64_MAX ? 0 : again_ns;
 	if (again_ns != UINT64_MAX)
 		df_alarm_set(&c->alarms, &r->alarm, again_ns);
 }
