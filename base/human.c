@@ -43,6 +43,13 @@ const char *df_human_count(uint64_t n, char z[32])
 	return z;
 }
 
+const char *df_human_number_of(uint64_t n, const char *one, char z[48])
+{
+	char digits[32];
+	(void)snprintf(z, 48, "%s %s%s", df_human_count(n, digits), one, n == 1 ? "" : "s");
+	return z;
+}
+
 const char *df_human_usd(double usd, char z[32])
 {
 	int digits = usd > 0 && usd < 1 ? 2 - (int)floor(log10(usd)) : 2;
@@ -53,11 +60,11 @@ const char *df_human_usd(double usd, char z[32])
 
 const char *df_human_unpriced(uint64_t unpriced, uint64_t calls, char z[80])
 {
-	char n[32];
+	char n[48];
 	z[0] = '\0';
 	if (unpriced >= calls && calls)
 		(void)snprintf(z, 80, " (at unknown prices)");
 	else if (unpriced)
-		(void)snprintf(z, 80, " (%s calls at unknown prices)", df_human_count(unpriced, n));
+		(void)snprintf(z, 80, " (%s at unknown prices)", df_human_number_of(unpriced, "call", n));
 	return z;
 }

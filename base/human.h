@@ -14,6 +14,8 @@ const char *df_human_bytes(double bytes, char z[32]);
 const char *df_human_time(double seconds, char z[32]);
 /* "1,234,567" */
 const char *df_human_count(uint64_t n, char z[32]);
+/* "1 row", "1,234 rows": one is the word for a single one; all others have an 's' behind it. */
+const char *df_human_number_of(uint64_t n, const char *one, char z[48]);
 /* "$1.24", "$0.000310": two digits behind the point, or as many as show three that count. */
 const char *df_human_usd(double usd, char z[32]);
 /* " (at unknown prices)", " (3 calls at unknown prices)", or nothing. */

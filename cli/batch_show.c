@@ -96,10 +96,12 @@ static void add_safe(struct df_buf *b, const char *s)
 
 static void add_counts(const struct df_batch_counts *c, struct df_buf *b)
 {
+	char in[48], rows[48];
 	(void)df_buf_addf(b,
-			  "durable  %" PRIu64 " documents in = %" PRIu64 " out + %" PRIu64 " filtered + %" PRIu64
-			  " rejected; %" PRIu64 " rows; %" PRIu64 " inputs with errors\n",
-			  c->in, c->out, c->filtered, c->rejected, c->rows, c->source_errors);
+			  "durable  %s in = %" PRIu64 " out + %" PRIu64 " filtered + %" PRIu64 " rejected; %s; %" PRIu64
+			  " input%s with errors\n",
+			  df_human_number_of(c->in, "document", in), c->out, c->filtered, c->rejected,
+			  df_human_number_of(c->rows, "row", rows), c->source_errors, c->source_errors == 1 ? "" : "s");
 	(void)df_buf_addf(
 		b, "calls    %" PRIu64 ", %" PRIu64 " of them in the cache; %" PRIu64 " tokens in, %" PRIu64 " out\n",
 		c->calls, c->cached, c->tokens_in, c->tokens_out);

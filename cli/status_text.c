@@ -121,13 +121,13 @@ static void add_reasons(const struct df_view *v, const char *prefix, const char 
 
 static void add_counts(const struct df_view *v, struct df_buf *b)
 {
-	char in[32], out[32], filtered[32], rejected[32], rows[32], bytes[32];
-	(void)df_buf_addf(b, "durable  %s documents in = %s out + %s filtered + %s rejected; %s rows; %s read",
-			  count(df_replay_count(&v->journal, "in"), in),
+	char in[48], out[32], filtered[32], rejected[32], rows[48], bytes[32];
+	(void)df_buf_addf(b, "durable  %s in = %s out + %s filtered + %s rejected; %s; %s read",
+			  df_human_number_of(df_replay_count(&v->journal, "in"), "document", in),
 			  count(df_replay_count(&v->journal, "out"), out),
 			  count(df_replay_count(&v->journal, "filtered"), filtered),
 			  count(df_replay_count(&v->journal, "rejected"), rejected),
-			  count(df_replay_count(&v->journal, "rows"), rows),
+			  df_human_number_of(df_replay_count(&v->journal, "rows"), "row", rows),
 			  df_human_bytes((double)df_replay_count(&v->journal, "bytes_in"), bytes));
 	if (v->has_run_json && v->run.source_bytes)
 		(void)df_buf_addf(b, " (inputs: %s in %llu files)", df_human_bytes((double)v->run.source_bytes, in),
@@ -186,12 +186,12 @@ static void add_child(const struct df_json *c, struct df_buf *b)
 
 static void add_costs(const struct df_json *costs, struct df_buf *b)
 {
-	char calls[32], z[32], unpriced[80];
+	char calls[48], z[32], unpriced[80];
 	uint64_t n_call = df_json_get_u64(costs, "calls", 0);
 	if (!costs)
 		return;
 	double budget = real(costs, "usd_budget"), projected = real(costs, "usd_projected");
-	(void)df_buf_addf(b, "costs    %s calls for %s", count(n_call, calls),
+	(void)df_buf_addf(b, "costs    %s for %s", df_human_number_of(n_call, "call", calls),
 			  df_human_usd(real(costs, "usd_spent"), z));
 	(void)df_buf_addz(b, df_human_unpriced(df_json_get_u64(costs, "unpriced_calls", 0), n_call, unpriced));
 	if (real(costs, "usd_maybe_paid") > 0)
@@ -207,9 +207,9 @@ static void add_costs(const struct df_json *costs, struct df_buf *b)
 /* Of a run that is over: what its money came to, as its last line said it. */
 static void add_spent(const struct df_costs *c, struct df_buf *b)
 {
-	char calls[32], z[32], unpriced[80];
-	(void)df_buf_addf(b, "costs    %s calls for %s%s", count(c->calls, calls), df_human_usd(c->spent, z),
-			  df_human_unpriced(c->unpriced, c->calls, unpriced));
+	char calls[48], z[32], unpriced[80];
+	(void)df_buf_addf(b, "costs    %s for %s%s", df_human_number_of(c->calls, "call", calls),
+			  df_human_usd(c->spent, z), df_human_unpriced(c->unpriced, c->calls, unpriced));
 	if (c->maybe > 0)
 		(void)df_buf_addf(b, " (%s of it only maybe)", df_human_usd(c->maybe, z));
 	if (c->reserved > 0)
@@ -232,9 +232,9 @@ static void add_news(const struct df_view *v, struct df_buf *b)
 		(void)df_buf_addf(b, "; %.0f %%", done / total * 100);
 	if (total > done && speed > 0)
 		(void)df_buf_addf(b, ", %s left", df_human_time((total - done) / speed, z));
-	(void)df_buf_addf(b, "\n         %llu processes died, %llu leases were done again\n",
-			  (unsigned long long)df_json_get_u64(news, "deaths", 0),
-			  (unsigned long long)df_json_get_u64(news, "leases_redone", 0));
+	uint64_t deaths = df_json_get_u64(news, "deaths", 0), redone = df_json_get_u64(news, "leases_redone", 0);
+	(void)df_buf_addf(b, "\n         %llu process%s died, %llu lease%s done again\n", (unsigned long long)deaths,
+			  deaths == 1 ? "" : "es", (unsigned long long)redone, redone == 1 ? " was" : "s were");
 	add_costs(df_json_get(news, "costs"), b);
 	for (const struct df_json *c = list ? list->child : NULL; c; c = c->next) {
 		(void)df_buf_addz(b, c == list->child ? "in work  " : "         ");

@@ -106,7 +106,7 @@ static void add_unpriced(struct df_buf *b, const struct df_report *r)
 /* "120 calls for $0.0312 (budget $5.00)" */
 static void tell_costs(const struct df_report *r)
 {
-	char n[32], spent[32], budget[32];
+	char n[64], spent[32], budget[32];
 	const struct df_costs *c = &r->costs;
 	struct df_buf unpriced;
 	if (!c->known)
@@ -114,9 +114,9 @@ static void tell_costs(const struct df_report *r)
 	bool capped = c->budget > 0;
 	df_buf_init(&unpriced, 8192);
 	add_unpriced(&unpriced, r);
-	df_info("%s calls for %s%s%s%s%s", df_human_count(c->calls, n), df_human_usd(c->spent + c->reserved, spent),
-		df_buf_z(&unpriced), capped ? " (budget " : "", capped ? df_human_usd(c->budget, budget) : "",
-		capped ? ")" : "");
+	df_info("%s for %s%s%s%s%s", df_human_number_of(c->calls, "call", n),
+		df_human_usd(c->spent + c->reserved, spent), df_buf_z(&unpriced), capped ? " (budget " : "",
+		capped ? df_human_usd(c->budget, budget) : "", capped ? ")" : "");
 	df_buf_release(&unpriced);
 }
 
@@ -148,13 +148,13 @@ static void tell_maybe(const struct df_costs *c)
 static void closing_lines(const struct df_report *r)
 {
 	struct df_buf b;
-	char z[32], y[32];
+	char z[64], y[32];
 	double seconds = (double)r->elapsed_ns / 1e9;
 	uint64_t bytes = total(r->totals, "bytes_in");
 	if (r->options->resume_failed)
 		df_retry_tell(r->options, r->totals);
 	df_buf_init(&b, 65536);
-	add_count(&b, "", total(r->totals, "in"), " documents in = ");
+	(void)df_buf_addf(&b, "%s in = ", df_human_number_of(total(r->totals, "in"), "document", z));
 	add_count(&b, "", total(r->totals, "out"), " out + ");
 	add_count(&b, "", total(r->totals, "filtered"), " filtered");
 	add_details(&b, r->totals, "filtered:");
@@ -163,9 +163,9 @@ static void closing_lines(const struct df_report *r)
 	df_info("%s", df_buf_z(&b));
 	df_examples_tell(r->totals);
 	df_buf_reset(&b);
-	add_count(&b, "", total(r->totals, "rows"), " rows");
+	(void)df_buf_addz(&b, df_human_number_of(total(r->totals, "rows"), "row", z));
 	if (total(r->totals, "tokens"))
-		add_count(&b, ", ", total(r->totals, "tokens"), " tokens");
+		(void)df_buf_addf(&b, ", %s", df_human_number_of(total(r->totals, "tokens"), "token", z));
 	if (total(r->totals, "truncated"))
 		add_count(&b, ", ", total(r->totals, "truncated"), " truncated");
 	(void)df_buf_addf(&b, "; %s read in %s", df_human_bytes((double)bytes, z), df_human_time(seconds, y));
@@ -239,10 +239,10 @@ int df_report(const struct df_report *r)
 {
 	int code = exit_code(r);
 	struct df_fail fail = {0};
-	char z[32];
+	char z[64];
 	if (reader_has_gone(r))
-		df_info("the reader of stdout has gone; stopped after %s rows",
-			df_human_count(total(r->totals, "rows"), z));
+		df_info("the reader of stdout has gone; stopped after %s",
+			df_human_number_of(total(r->totals, "rows"), "row", z));
 	else if (r->outcome == DF_OUTCOME_FAILED && r->fail)
 		df_error("%s", r->fail->msg);
 	if (r->totals && !reader_has_gone(r)) {
