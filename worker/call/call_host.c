@@ -14,8 +14,7 @@
 
 /* ------------------------------------------------------------------ words for people */
 
-/* One worker speaks for all of the run: `about` a host or a model, which is so or is not any more. */
-static void warn(const struct df_caller *c, const char *about, bool is, const char *message)
+void df_engine_warn(const struct df_caller *c, const char *about, bool is, const char *message)
 {
 	if (c->warn && (!c->purse || df_purse_tell(c->purse, df_hash64(about, strlen(about)), is)))
 		c->warn(c->warn_self, message);
@@ -25,7 +24,7 @@ static void warn_of_route(const struct df_route *r, bool is, const char *message
 {
 	char about[512];
 	(void)snprintf(about, sizeof(about), "%.200s %.200s", r->label, r->host->name);
-	warn(r->caller, about, is, message);
+	df_engine_warn(r->caller, about, is, message);
 }
 
 /* At most one word in a while: a host that comes and goes is told of once. */
@@ -62,7 +61,7 @@ static void tell_host(struct df_caller *c, struct df_host *h, bool reached, cons
 		(void)snprintf(line, sizeof(line), "cannot reach '%.160s': %.200s; trying again", h->name, why);
 	h->told = true;
 	h->told_ns = now_ns;
-	warn(c, h->name, true, line);
+	df_engine_warn(c, h->name, true, line);
 }
 
 static void tell_route(struct df_route *r, const char *why, uint64_t now_ns)
@@ -86,7 +85,7 @@ static void host_is_back(struct df_caller *c, struct df_host *h)
 		return;
 	h->told = false;
 	(void)snprintf(line, sizeof(line), "'%.160s' answers again", h->name);
-	warn(c, h->name, false, line);
+	df_engine_warn(c, h->name, false, line);
 }
 
 static void route_is_back(struct df_route *r)

@@ -321,6 +321,8 @@ struct df_outcome {
 };
 void df_flight_over(struct df_flight *f, struct df_outcome *outcome);
 void df_flight_settle(struct df_flight *f, const struct df_outcome *outcome);          /* call_settle.c */
+/* call_host.c. A line for people. One worker speaks for all of the run: `about` a host, a model or something else, which is so or is not any more. */
+void df_engine_warn(const struct df_caller *c, const char *about, bool is, const char *message);
 void df_flight_settle_breakers(struct df_flight *f, const struct df_outcome *outcome); /* call_host.c */
 /* Both free it, whatever it is at is dropped; with its last piece the call is over. */
 void df_piece_failed(struct df_piece *p, enum df_err err, enum df_call_class class, const char *message);
