@@ -42,26 +42,25 @@ const struct df_opt df_trace_rows[] = {
 
 const struct df_arg df_trace_args[] = {{"help", 'h', NULL}, {NULL, 0, NULL}};
 
-static enum df_err write_chrome(struct df_trace_tree *t, const char *path, struct df_fail *fail)
+static enum df_err write_chrome(const char *trace, const char *path, struct df_fail *fail)
 {
+	struct df_trace_tree tree;
 	bool to_stdout = strcmp(path, "-") == 0;
+	DF_TRY(df_trace_load(trace, &tree, fail));
 	int fd = to_stdout ? STDOUT_FILENO : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return df_fail_errno(fail, "cannot write '%s'", path);
-	enum df_err err = df_trace_chrome(t, fd, fail);
-	if (!to_stdout && close(fd) != 0 && err == DF_OK)
+	enum df_err err = fd < 0 ? df_fail_errno(fail, "cannot write '%s'", path) : df_trace_chrome(&tree, fd, fail);
+	if (fd >= 0 && !to_stdout && close(fd) != 0 && err == DF_OK)
 		err = df_fail_errno(fail, "cannot write '%s'", path);
+	df_trace_release(&tree);
 	return err;
 }
 
-static enum df_err print_summary(struct df_trace_tree *t, struct df_fail *fail)
+static enum df_err print_summary(const char *path, struct df_fail *fail)
 {
 	struct df_buf out;
 	df_buf_init(&out, TEXT_BYTES);
-	enum df_err err = df_trace_summary(t, &out);
-	if (err != DF_OK)
-		err = df_fail(fail, err, "cannot make the table");
-	else if (df_cli_print(&out) != DF_EXIT_OK)
+	enum df_err err = df_trace_summary(path, &out, fail);
+	if (err == DF_OK && df_cli_print(&out) != DF_EXIT_OK)
 		err = df_fail(fail, DF_ERR_IO, "cannot write the table");
 	df_buf_release(&out);
 	return err;
@@ -82,20 +81,14 @@ static enum df_err send_spans(const char *path, const char *url, struct df_fail 
 
 static enum df_err trace(const char *path, const struct trace_options *o, struct df_fail *fail)
 {
-	struct df_trace_tree tree;
-	enum df_err err = DF_OK;
 	bool chrome = o->chrome.n > 0, otlp = o->otlp.n > 0;
 	if (otlp)
 		DF_TRY(df_trace_export_check(o->otlp.p, fail));
-	DF_TRY(df_trace_load(path, &tree, fail));
 	if (chrome)
-		err = write_chrome(&tree, o->chrome.p, fail);
-	if (err == DF_OK && (o->summary || (!chrome && !otlp)))
-		err = print_summary(&tree, fail);
-	df_trace_release(&tree);
-	if (err == DF_OK && otlp)
-		err = send_spans(path, o->otlp.p, fail);
-	return err;
+		DF_TRY(write_chrome(path, o->chrome.p, fail));
+	if (o->summary || (!chrome && !otlp))
+		DF_TRY(print_summary(path, fail));
+	return otlp ? send_spans(path, o->otlp.p, fail) : DF_OK;
 }
 
 int df_cmd_trace(int argc, char **argv)

@@ -202,6 +202,27 @@ class Trace(Receivers):
             self.assertIn(words, result.err)
 
 
+    def test_attempts_are_inside_their_calls_and_calls_inside_their_documents(self):
+        self.write("in.jsonl", "".join('{"id":"d%d","text":"x"}\n' % i for i in range(3000)))
+        pipeline = "llm model='fake/any?delay=3ms' prompt='{{id}}'"
+        self.assertEqual(self.flume("run", pipeline, "-j", 2, "-o", "out", "--cache", "no", "in.jsonl").code, 0)
+        self.assertEqual(self.flume("trace", "out", "--chrome", "c.json").code, 0)
+        events = [e for e in json.loads((self.dir / "c.json").read_text())["traceEvents"] if e["ph"] == "X"]
+        lanes = {}
+        for e in events:
+            lanes.setdefault((e["pid"], e["tid"]), []).append(e)
+        attempts = inside = 0
+        for lane in lanes.values():
+            open_ones = []
+            for e in sorted(lane, key=lambda e: (e["ts"], -e["dur"])):
+                while open_ones and open_ones[-1]["ts"] + open_ones[-1]["dur"] <= e["ts"]:
+                    open_ones.pop()
+                attempts += e["cat"] == "attempt"
+                inside += e["cat"] == "attempt" and [o["cat"] for o in open_ones[-2:]] == ["document", "call"]
+                open_ones.append(e)
+        self.assertEqual((attempts, inside), (3000, 3000))
+
+
 class Silent(Case):
     """A receiver that does not answer: the run is over, and so is the wait soon."""
 
@@ -339,7 +360,7 @@ class Planted(Receivers):
         rows = [json.loads(line) for line in told["trace.jsonl"].splitlines()]
         calls = [r for r in rows if r["kind"] == "call"]
         self.assertEqual((len(calls), {r["class"] for r in calls}), (6, {"ok"}))
-        self.assertGreaterEqual({r["class"] for r in rows if r["kind"] == "attempt"}, {"ok", "retry"})
+        self.assertGreaterEqual({r["class"] for r in rows if r["kind"] == "attempt" or "last_start_ns" in r}, {"ok", "retry"})
         ids = {r["span"] for r in calls}
         self.assertTrue(all(r["parent"] in ids for r in rows if r["kind"] == "attempt"))
         spans = checked_spans(receiver.taken)

@@ -224,6 +224,8 @@ static void test_trace__torn_lines_are_passed_over_and_cost_no_other_line(void *
 	}
 	df_trace_close(&t);
 	struct df_str whole = slurp(f, f->path);
+	size_t first = (size_t)((const char *)memchr(whole.p, '\n', whole.n) - whole.p) + 1; /* it tells the run */
+	whole = (struct df_str){whole.p + first, whole.n - first};
 	size_t line = (size_t)((const char *)memchr(whole.p, '\n', whole.n) - whole.p) + 1;
 	/* the file as it is when a process was killed after `cut` bytes of a line, and others wrote on */
 	for (size_t cut = 1; cut < line; cut++) {
@@ -239,7 +241,7 @@ static void test_trace__torn_lines_are_passed_over_and_cost_no_other_line(void *
 			calls += !tree.node[i].made;
 		/* with only its line break missing, a line is whole; alone at the end of the file too */
 		assert_int_equal(calls, cut == line - 1 ? 5 : 4);
-		assert_int_equal(tree.torn, cut == line - 1 ? 1 : 2);
+		assert_int_equal(tree.file.torn, cut == line - 1 ? 1 : 2);
 		df_trace_release(&tree);
 	}
 	assert_int_equal(ftruncate(f->fd, 0), 0);
@@ -277,8 +279,8 @@ static void test_trace__processes_and_threads_never_mix_their_lines(void **state
 	}
 	struct df_trace_tree tree;
 	load(f, &tree);
-	assert_int_equal(tree.torn, 0);
-	assert_int_equal(tree.left_out, 0);
+	assert_int_equal(tree.file.torn, 0);
+	assert_int_equal(tree.file.left_out, 0);
 	assert_int_equal(tree.n, 2 * PROCESSES * SPANS + 2);
 	df_trace_release(&tree);
 }
@@ -350,11 +352,34 @@ static void test_trace__a_disk_that_refuses_is_told_once(void **state)
 static void test_trace__nothing_in_a_line_but_what_it_may_tell(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const known[] = {
-		"span",      "parent",  "run",      "pid",      "kind",        "name",      "doc",
-		"stage",     "model",   "provider", "start_ns", "duration_ns", "queue_ns",  "first_token_ns",
-		"attempts",  "attempt", "status",   "inputs",   "in",          "cached_in", "out",
-		"estimated", "usd",     "cached",   "class"};
+	static const char *const known[] = {"span",
+					    "parent",
+					    "run",
+					    "pid",
+					    "kind",
+					    "name",
+					    "doc",
+					    "stage",
+					    "model",
+					    "provider",
+					    "start_ns",
+					    "duration_ns",
+					    "queue_ns",
+					    "first_token_ns",
+					    "attempts",
+					    "attempt",
+					    "last_start_ns",
+					    "last_duration_ns",
+					    "last_first_token_ns",
+					    "status",
+					    "inputs",
+					    "in",
+					    "cached_in",
+					    "out",
+					    "estimated",
+					    "usd",
+					    "cached",
+					    "class"};
 	struct df_trace *t = open_trace(f);
 	struct df_span s = call("d", 1, 1);
 	s.first_token_ns = s.inputs = 1;
@@ -371,6 +396,148 @@ static void test_trace__nothing_in_a_line_but_what_it_may_tell(void **state)
 			found = found || df_str_is(m->key, known[i]);
 		if (!found)
 			fail_msg("a line has '" DF_STR_FMT "'", DF_STR_ARG(m->key));
+	}
+}
+
+/* ------------------------------------------------------------------ lean lines and those that were before them */
+
+static struct df_span attempt_of(const struct df_span *call)
+{
+	struct df_span a = *call;
+	a.kind = DF_SPAN_ATTEMPT;
+	a.parent = call->id;
+	a.id = a.queue_ns = 0;
+	a.name = (struct df_str){NULL, 0};
+	a.start_wall_ns += 2 * DF_MS;
+	a.duration_ns -= 2 * DF_MS;
+	return a;
+}
+
+static size_t count_lines(struct df_str text)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < text.n; i++)
+		n += text.p[i] == '\n';
+	return n;
+}
+
+static void test_trace__an_attempt_that_says_no_more_than_its_call_has_no_line_but_its_span(void **state)
+{
+	struct fixture *f = *state;
+	struct df_trace *t = open_trace(f);
+	struct df_span c = call("d1", 5, 10), back;
+	char doc[8] = "d1";
+	c.doc_id = df_str_from(doc);
+	c.id = df_trace_id(t);
+	struct df_span a = attempt_of(&c), failed = a;
+	failed.class = DF_CALL_RETRY;
+	failed.status = 500;
+	failed.attempt = 0;
+	a.first_token_ns = DF_MS;
+	df_trace_put(t, &failed);
+	df_trace_put(t, &a);
+	(void)snprintf(doc, sizeof(doc), "xx"); /* nobody keeps a caller's string */
+	(void)snprintf(doc, sizeof(doc), "d1");
+	df_trace_put(t, &c);
+	df_trace_close(&t);
+	assert_int_equal(count_lines(slurp(f, f->path)), 2);
+	struct df_trace_tree tree;
+	load(f, &tree);
+	size_t ok = 0, attempts = 0;
+	for (size_t i = 0; i < tree.n; i++) {
+		if (tree.node[i].kind != DF_SPAN_ATTEMPT)
+			continue;
+		attempts++;
+		assert_int_equal(df_trace_span(&tree, &tree.node[i], &back), DF_OK);
+		assert_int_equal(back.parent, c.id);
+		assert_true(df_str_is(back.name, "attempt"));
+		if (back.class != DF_CALL_OK)
+			continue;
+		ok++;
+		assert_true(back.start_wall_ns == a.start_wall_ns && back.duration_ns == a.duration_ns &&
+			    back.first_token_ns == DF_MS && back.queue_ns == 0 && back.attempt == 1 &&
+			    back.usage.out == 7 && df_str_is(back.doc_id, "d1"));
+	}
+	assert_int_equal(attempts, 2);
+	assert_int_equal(ok, 1);
+	assert_int_equal(df_trace_span(&tree, df_trace_find(&tree, c.id), &back), DF_OK);
+	assert_true(df_str_is(back.name, "chat gpt-4o-mini"));
+	df_trace_release(&tree);
+}
+
+static void test_trace__an_attempt_that_says_more_than_its_call_keeps_its_line(void **state)
+{
+	struct fixture *f = *state;
+	struct df_trace *t = open_trace(f);
+	for (int i = 0; i < 5; i++) {
+		struct df_span c = call("d1", 5, 10);
+		c.id = df_trace_id(t);
+		struct df_span a = attempt_of(&c);
+		if (i == 0)
+			a.usd *= 2;
+		if (i == 1)
+			a.model = S("gpt-4o");
+		if (i == 2)
+			a.parent = df_trace_id(t);
+		if (i == 3)
+			c.attempt = 2;
+		if (i == 4)
+			a.usage.known = false;
+		df_trace_put(t, &a);
+		df_trace_put(t, &c);
+	}
+	struct df_span alone = call("d2", 1, 10);
+	alone.id = df_trace_id(t);
+	alone = attempt_of(&alone);
+	df_trace_put(t, &alone); /* its call never ends */
+	df_trace_close(&t);
+	assert_int_equal(count_lines(slurp(f, f->path)), 11);
+	struct df_buf out;
+	struct df_fail fail;
+	df_buf_init(&out, 1 << 20);
+	assert_int_equal(df_trace_summary(f->dir, &out, &fail), DF_OK);
+	assert_non_null(strstr(df_buf_z(&out), "5 calls of 2 documents"));
+	assert_non_null(strstr(df_buf_z(&out), " 6 requests sent"));
+	assert_non_null(strstr(df_buf_z(&out), "2 calls were not over"));
+	df_buf_release(&out);
+}
+
+/* Blanks, escapes, other orders, keys of tomorrow, and every word of a line as it was before something could be left out. */
+static void test_trace__old_and_foreign_lines_say_the_same(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const same[] = {
+		"{\"span\":\"00000000000000aa\",\"parent\":\"00000000000000bb\",\"run\":\"0000000000001234\",\"pid\":7,"
+		"\"kind\":\"call\",\"name\":\"chat m\",\"doc\":\"d/1\",\"stage\":\"llm\",\"model\":\"m\",\"start_ns\":"
+		"1700000000000000000,\"duration_ns\":5,\"attempts\":3,\"in\":9,\"estimated\":true,\"usd\":0.00002,"
+		"\"class\":\"rate\"}",
+		"{ \"span\": \"00000000000000aa\", \"class\": \"rate\", \"usd\": 2e-5, \"run\": \"0000000000001234\", "
+		"\"parent\": "
+		"\"00000000000000bb\", \"pid\": 7, \"kind\": \"call\", \"doc\": \"d\\/1\", \"stage\": \"llm\", "
+		"\"model\": \"m\", "
+		"\"start_ns\": 1700000000000000000, \"duration_ns\": 5, \"attempts\": 3, \"in\": 9, \"estimated\": "
+		"true, \"more\": "
+		"{\"in\": [1, null]}}",
+		"{\"span\":\"00000000000000aa\",\"class\":\"rate\",\"usd\":2e-5,\"in\":9,\"attempts\":3,\"estimated\":"
+		"true,\"new\":\"x\","
+		"\"truth\":false,\"number\":12,\"duration_ns\":5,\"start_ns\":1700000000000000000,\"model\":\"m\","
+		"\"stage\":\"llm\","
+		"\"doc\":\"d/"
+		"1\",\"kind\":\"call\",\"pid\":7,\"run\":\"0000000000001234\",\"parent\":\"00000000000000bb\"}",
+	};
+	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+		struct df_trace_tree tree;
+		struct df_span s;
+		assert_int_equal(ftruncate(f->fd, 0), 0);
+		assert_int_equal(write(f->fd, same[i], strlen(same[i])), strlen(same[i]));
+		load(f, &tree);
+		const struct df_trace_node *n = df_trace_find(&tree, 0xaa);
+		assert_non_null(n);
+		assert_int_equal(df_trace_span(&tree, n, &s), DF_OK);
+		assert_true(df_str_is(s.name, "chat m") && df_str_is(s.doc_id, "d/1") && df_str_is(s.model, "m"));
+		assert_true(s.parent == 0xbb && n->run_id == RUN && n->pid == 7 && s.attempt == 3 && s.usage.in == 9);
+		assert_true(!s.usage.known && s.usd == 0.00002 && s.class == DF_CALL_RATE && s.duration_ns == 5);
+		df_trace_release(&tree);
 	}
 }
 
@@ -452,11 +619,10 @@ static void test_trace__the_summary_counts_by_model_and_class(void **state)
 	hit.usd = 0;
 	df_trace_put(t, &hit);
 	df_trace_close(&t);
-	struct df_trace_tree tree;
 	struct df_buf out;
-	load(f, &tree);
+	struct df_fail fail;
 	df_buf_init(&out, 1 << 20);
-	assert_int_equal(df_trace_summary(&tree, &out), DF_OK);
+	assert_int_equal(df_trace_summary(f->dir, &out, &fail), DF_OK);
 	const char *z = df_buf_z(&out);
 	/* 101 calls are ok, one of them a hit: percentiles 50.0, 90.0, 99.0 ms of 1..100 */
 	assert_non_null(
@@ -465,7 +631,6 @@ static void test_trace__the_summary_counts_by_model_and_class(void **state)
 	assert_non_null(strstr(z, "0.001900"));
 	assert_non_null(strstr(z, "102 calls of 1 documents"));
 	df_buf_release(&out);
-	df_trace_release(&tree);
 }
 
 static const struct df_json *attribute(const struct df_json *span, const char *key)
@@ -528,6 +693,9 @@ int main(void)
 		TEST(test_trace__kill_9_loses_a_tenth_of_a_second_and_nothing_of_others),
 		TEST(test_trace__a_disk_that_refuses_is_told_once),
 		TEST(test_trace__nothing_in_a_line_but_what_it_may_tell),
+		TEST(test_trace__an_attempt_that_says_no_more_than_its_call_has_no_line_but_its_span),
+		TEST(test_trace__an_attempt_that_says_more_than_its_call_keeps_its_line),
+		TEST(test_trace__old_and_foreign_lines_say_the_same),
 		TEST(test_trace__chrome_lanes_nest_and_never_cross),
 		TEST(test_trace__the_summary_counts_by_model_and_class),
 		TEST(test_trace__otlp_has_the_shape_that_receivers_check),

@@ -321,14 +321,10 @@ static void trace_call(const struct df_own *o)
 	if (!c->trace)
 		return;
 	const struct df_route *r = call->route[0];
-	char name[160];
-	(void)snprintf(name, sizeof(name), "%s " DF_STR_FMT, call->ask.kind == DF_ASK_CHAT ? "chat" : "embeddings",
-		       DF_STR_ARG(r->model));
 	uint64_t now_ns = df_http_now(c->http);
 	struct df_span span = {
 		.kind = DF_SPAN_CALL,
 		.id = o->span,
-		.name = df_str_from(name),
 		.doc_id = call->doc_id,
 		.stage = call->stage,
 		.model = r->model,

@@ -163,7 +163,7 @@ struct df_flight {
 	bool went_out, has_slot, has_money, unpriced, has_reservation, sent, is_hedge, is_ready;
 	bool probe, route_probe; /* of the host's breaker, of the route's */
 	uint64_t http;           /* 0: none */
-	uint64_t sent_ns, sent_wall_ns, first_token_ns, step_ns, tokens;
+	uint64_t sent_ns, first_token_ns, step_ns, tokens;
 	struct df_flight_stream *stream;
 	struct df_answer *fake; /* its answer, when it is time; one block of memory */
 };

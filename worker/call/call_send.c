@@ -264,7 +264,6 @@ void df_flight_send(struct df_flight *f)
 	struct df_ask ask = df_piece_ask(p, f->route);
 	f->sent = true;
 	f->sent_ns = now_ns;
-	f->sent_wall_ns = df_clock_real.wall_ns(df_clock_real.self);
 	f->probe = df_breaker_sent(&f->route->host->breaker);
 	f->route_probe = df_breaker_sent(&f->route->breaker);
 	if (f->probe || f->route_probe) { /* who came while it might be asked does not wait for what the probe brings */

@@ -40,16 +40,17 @@ static void trace_attempt(const struct df_flight *f, const struct df_outcome *o,
 	const struct df_caller *c = own->caller;
 	if (!c->trace)
 		return;
+	/* by its call's two clocks, so that it begins and ends inside the call */
+	uint64_t now_ns = df_http_now(c->http), from_ns = f->sent_ns > own->start_ns ? f->sent_ns : own->start_ns;
 	struct df_span span = {
 		.kind = DF_SPAN_ATTEMPT,
 		.parent = own->span,
-		.name = DF_STR("attempt"),
 		.doc_id = own->call->doc_id,
 		.stage = own->call->stage,
 		.model = f->route->model,
 		.provider = df_str_from(f->route->provider->name),
-		.start_wall_ns = f->sent_wall_ns,
-		.duration_ns = df_http_now(c->http) - f->sent_ns,
+		.start_wall_ns = own->start_wall_ns + (from_ns - own->start_ns),
+		.duration_ns = now_ns > from_ns ? now_ns - from_ns : 0,
 		.first_token_ns = f->first_token_ns,
 		.attempt = f->piece->attempts + f->piece->rates,
 		.status = (uint32_t)o->status,

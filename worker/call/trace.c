@@ -2,15 +2,14 @@
 /*
  * trace: spans become lines, lines wait in a buffer, a thread writes them.
  *
- * DESIGN. Who puts a span must never wait for a disk, so it only copies a line under a mutex; the thread takes the whole buffer and writes it in pieces of at
+ * DESIGN. Who puts a span must never wait for a disk, so it only makes a line (trace_line.c) under a mutex; the thread takes the whole buffer and writes it in pieces of at
  * most DF_TRACE_WRITE_BYTES that end with a line. On a local file one write() with O_APPEND is made under the inode's lock: others' come before or
  * after it. What can be torn is the end of a write whose process was killed in it: the line is then followed at once by another process's, so
- * every line begins with the same bytes, which cannot be inside a JSON string, and a reader finds it again (trace_read.c).
+ * every line begins with the same bytes, which cannot be inside a JSON string, and a reader finds it again (trace_file.c).
  */
 #include "worker/call/trace.h"
 
 #include <errno.h>
-#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -21,13 +20,12 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/hash.h"
-#include "base/json.h"
 #include "base/limits.h"
+#include "worker/call/trace_line.h"
 
 #define STACK_BYTES ((size_t)128 << 10)
-#define NAME_BYTES 160 /* of names, models, providers */
 #define DOC_BYTES 1024 /* of document ids; escaped they may be six times as long, and a line still fits */
-#define WAKE_BYTES DF_TRACE_WRITE_BYTES
+#define WAKE_BYTES (4 * DF_TRACE_WRITE_BYTES)
 
 struct df_trace {
 	int fd;
@@ -38,6 +36,9 @@ struct df_trace {
 	pthread_cond_t wake;
 	struct df_buf waiting; /* lines */
 	struct df_buf line;    /* the one that is made */
+	struct df_span held;   /* an attempt whose call may come next, with its strings in: */
+	struct df_buf held_text;
+	bool holds;
 	uint64_t left_out;
 	pthread_t writer;
 	bool has_writer, stop;
@@ -46,48 +47,9 @@ struct df_trace {
 	int error;
 };
 
-static const char *const class_name[DF_N_CALL_CLASS] = {
-	"ok", "retry", "rate", "quota", "auth", "bad_input", "not_found", "bad_answer",
-};
-static const char *const kind_name[DF_N_SPAN_KIND] = {"call", "attempt", "document", "stage", "run"};
-
-const char *df_call_class_name(enum df_call_class class)
-{
-	return (unsigned)class < DF_N_CALL_CLASS ? class_name[class] : "unknown";
-}
-
-const char *df_span_kind_name(enum df_span_kind kind)
-{
-	return (unsigned)kind < DF_N_SPAN_KIND ? kind_name[kind] : "unknown";
-}
-
-/* ------------------------------------------------------------------ ids */
-
 static uint64_t not_zero(uint64_t v)
 {
 	return v ? v : 1;
-}
-
-static uint64_t id_of(uint64_t run_id, const char *kind, struct df_str stage, struct df_str doc_id)
-{
-	uint64_t word[4] = {run_id, df_hash64(kind, strlen(kind)), df_hash64(stage.n ? stage.p : "", stage.n),
-			    df_hash64(doc_id.n ? doc_id.p : "", doc_id.n)};
-	return not_zero(df_hash64(word, sizeof(word)));
-}
-
-uint64_t df_trace_run_id(uint64_t run_id)
-{
-	return id_of(run_id, "run", (struct df_str){NULL, 0}, (struct df_str){NULL, 0});
-}
-
-uint64_t df_trace_stage_id(uint64_t run_id, struct df_str stage)
-{
-	return id_of(run_id, "stage", stage, (struct df_str){NULL, 0});
-}
-
-uint64_t df_trace_document_id(uint64_t run_id, struct df_str stage, struct df_str doc_id)
-{
-	return id_of(run_id, "document", stage, doc_id);
 }
 
 uint64_t df_trace_id(struct df_trace *t)
@@ -96,135 +58,75 @@ uint64_t df_trace_id(struct df_trace *t)
 	return not_zero(df_hash64(&n, sizeof(n)));
 }
 
-static uint64_t parent_of(const struct df_trace *t, const struct df_span *s)
-{
-	if (s->parent)
-		return s->parent;
-	switch (s->kind) {
-	case DF_SPAN_RUN:
-		return 0;
-	case DF_SPAN_STAGE:
-		return df_trace_run_id(t->run_id);
-	case DF_SPAN_DOCUMENT:
-		return df_trace_stage_id(t->run_id, s->stage);
-	default:
-		break;
-	}
-	if (s->doc_id.n)
-		return df_trace_document_id(t->run_id, s->stage, s->doc_id);
-	return s->stage.n ? df_trace_stage_id(t->run_id, s->stage) : df_trace_run_id(t->run_id);
-}
+/* ------------------------------------------------------------------ spans in */
 
-/* ------------------------------------------------------------------ a line */
-
-/* Lines are made on the network thread, two for each call: without printf, which took a tenth of that thread's time. */
-static void add_key(struct df_buf *b, const char *key)
+/* The first line of each write tells the run. */
+static void add_line(struct df_trace *t, const struct df_trace_line *l)
 {
-	(void)df_buf_add(b, ",\"", 2);
-	(void)df_buf_addz(b, key);
-	(void)df_buf_add(b, "\":", 2);
-}
-
-static void add_word(struct df_buf *b, const char *key, const char *word)
-{
-	add_key(b, key);
-	(void)df_buf_addc(b, '"');
-	(void)df_buf_addz(b, word);
-	(void)df_buf_addc(b, '"');
-}
-
-static void add_str(struct df_buf *b, const char *key, struct df_str s, size_t max)
-{
-	if (!s.n)
+	bool first = t->waiting.n == 0;
+	enum df_err err = df_trace_line_make(&t->line, l, first, DOC_BYTES);
+	if (err == DF_ERR_LIMIT)
+		err = df_trace_line_make(&t->line, l, first, 64); /* escapes made it too long */
+	if (err == DF_OK && df_buf_add_str(&t->waiting, df_buf_str(&t->line)) == DF_OK)
 		return;
-	if (s.n > max)
-		s.n = max;
-	s.n = df_str_utf8_prefix(s);
-	add_key(b, key);
-	(void)df_json_add_string(b, s);
+	t->waiting.err = DF_OK; /* there is room again when it has been written */
+	t->left_out++;
 }
 
-static void add_number(struct df_buf *b, const char *key, uint64_t v)
+static struct df_trace_line line_of(struct df_trace *t, const struct df_span *s)
 {
-	add_key(b, key);
-	(void)df_buf_add_u64(b, v);
+	struct df_trace_line l = {.span = *s, .run_id = t->run_id, .pid = t->pid};
+	l.span.id = s->id ? s->id : df_trace_id(t);
+	return l;
 }
 
-static void add_u64(struct df_buf *b, const char *key, uint64_t v)
+static void release_held(struct df_trace *t)
 {
-	if (v)
-		add_number(b, key, v);
+	if (!t->holds)
+		return;
+	struct df_trace_line l = line_of(t, &t->held);
+	t->holds = false;
+	add_line(t, &l);
 }
 
-static void add_id(struct df_buf *b, uint64_t id)
+static struct df_str hold_str(struct df_trace *t, struct df_str s)
 {
-	char z[18] = {'"'};
-	for (int i = 16; i > 0; i--, id >>= 4)
-		z[i] = "0123456789abcdef"[id & 15];
-	z[17] = '"';
-	(void)df_buf_add(b, z, sizeof(z));
+	char *p = t->held_text.p + t->held_text.n;
+	(void)df_buf_add_str(&t->held_text, s);
+	return (struct df_str){p, s.n};
 }
 
-static void add_usage(struct df_buf *b, const struct df_span *s)
+/* Most attempts are followed by the call that they end: they wait for it, and need no line then. false: too long for that. */
+static bool hold(struct df_trace *t, const struct df_span *s)
 {
-	add_u64(b, "in", s->usage.in);
-	add_u64(b, "cached_in", s->usage.cached_in);
-	add_u64(b, "out", s->usage.out);
-	if ((s->usage.in || s->usage.out) && !s->usage.known)
-		(void)df_buf_addz(b, ",\"estimated\":true");
-	if (s->usd != 0 && isfinite(s->usd)) {
-		add_key(b, "usd");
-		(void)df_json_add_double(b, s->usd);
-	}
-}
-
-static void make_line(struct df_buf *b, const struct df_trace *t, const struct df_span *s, uint64_t id,
-		      size_t doc_bytes)
-{
-	df_buf_reset(b);
-	(void)df_buf_addz(b, "{\"span\":");
-	add_id(b, id);
-	add_key(b, "parent");
-	add_id(b, parent_of(t, s));
-	add_key(b, "run");
-	add_id(b, t->run_id);
-	add_number(b, "pid", t->pid);
-	add_word(b, "kind", df_span_kind_name(s->kind));
-	add_str(b, "name", s->name, NAME_BYTES);
-	add_str(b, "doc", s->doc_id, doc_bytes);
-	add_str(b, "stage", s->stage, NAME_BYTES);
-	add_str(b, "model", s->model, NAME_BYTES);
-	add_str(b, "provider", s->provider, NAME_BYTES);
-	add_number(b, "start_ns", s->start_wall_ns);
-	add_number(b, "duration_ns", s->duration_ns);
-	add_u64(b, "queue_ns", s->queue_ns);
-	add_u64(b, "first_token_ns", s->first_token_ns);
-	add_u64(b, s->kind == DF_SPAN_ATTEMPT ? "attempt" : "attempts", s->attempt);
-	add_u64(b, "status", s->status);
-	add_u64(b, "inputs", s->inputs);
-	add_usage(b, s);
-	if (s->cached)
-		(void)df_buf_addz(b, ",\"cached\":true");
-	add_word(b, "class", df_call_class_name(s->class));
-	(void)df_buf_add(b, "}\n", 2);
+	df_buf_reset(&t->held_text);
+	size_t need = s->doc_id.n + s->stage.n + s->model.n + s->provider.n + s->name.n;
+	if (s->kind != DF_SPAN_ATTEMPT || df_buf_reserve(&t->held_text, need) != DF_OK)
+		return false;
+	t->held = *s;
+	t->held.name = hold_str(t, s->name);
+	t->held.doc_id = hold_str(t, s->doc_id);
+	t->held.stage = hold_str(t, s->stage);
+	t->held.model = hold_str(t, s->model);
+	t->held.provider = hold_str(t, s->provider);
+	return t->holds = true;
 }
 
 void df_trace_put(struct df_trace *t, const struct df_span *s)
 {
-	uint64_t id = s->id ? s->id : df_trace_id(t);
+	struct df_trace_line l = line_of(t, s);
 	(void)pthread_mutex_lock(&t->lock);
-	make_line(&t->line, t, s, id, DOC_BYTES);
-	if (df_buf_err(&t->line) == DF_ERR_LIMIT)
-		make_line(&t->line, t, s, id, 64); /* escapes made it too long */
-	bool empty = t->waiting.n == 0;
-	if (t->failed) {
-		/* told by df_trace_failed */
-	} else if (df_buf_err(&t->line) != DF_OK || df_buf_add_str(&t->waiting, df_buf_str(&t->line)) != DF_OK) {
-		t->waiting.err = DF_OK; /* there is room again when it has been written */
-		t->left_out++;
-	} else if (empty || t->waiting.n >= WAKE_BYTES) {
+	bool empty = t->waiting.n == 0 && !t->holds;
+	if (t->failed)
+		goto out; /* told by df_trace_failed */
+	if (t->holds && df_trace_line_joins(&l.span, &t->held, &l))
+		t->holds = false;
+	release_held(t);
+	if (!hold(t, s))
+		add_line(t, &l);
+	if (empty || t->waiting.n >= WAKE_BYTES)
 		(void)pthread_cond_signal(&t->wake);
-	}
+out:
 	(void)pthread_mutex_unlock(&t->lock);
 }
 
@@ -255,7 +157,7 @@ static int write_all(int fd, const char *p, size_t n)
 
 static void wait_for_lines(struct df_trace *t)
 {
-	while (!t->stop && t->waiting.n == 0)
+	while (!t->stop && t->waiting.n == 0 && !t->holds)
 		(void)pthread_cond_wait(&t->wake, &t->lock);
 	uint64_t at = df_clock_mono(&df_clock_real) + DF_TRACE_FLUSH_MS * DF_MS;
 	struct timespec end = {(time_t)(at / DF_SEC), (long)(at % DF_SEC)};
@@ -271,6 +173,7 @@ static void *writer_main(void *self)
 	while (!stop) {
 		wait_for_lines(t);
 		stop = t->stop;
+		release_held(t);
 		struct df_buf lines = t->waiting;
 		t->waiting = t->writing;
 		t->writing = lines;
@@ -333,7 +236,12 @@ enum df_err df_trace_open(int fd, uint64_t run_id, struct df_trace **ret_trace, 
 	atomic_init(&t->next_id, df_hash64(seed, sizeof(seed)) ^ run_id);
 	df_buf_init(&t->waiting, DF_TRACE_BUFFER_BYTES);
 	df_buf_init(&t->writing, DF_TRACE_BUFFER_BYTES);
-	df_buf_init(&t->line, DF_TRACE_LINE_BYTES);
+	df_buf_init(&t->line, DF_TRACE_LINE_ROOM);
+	df_buf_init(&t->held_text, DF_TRACE_LINE_BYTES);
+	if (df_buf_reserve(&t->line, DF_TRACE_LINE_ROOM) != DF_OK) {
+		free(t);
+		return df_fail(fail, DF_ERR_NOMEM, "out of memory for a trace");
+	}
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_mutex_init(&t->lock, NULL);
@@ -361,6 +269,7 @@ void df_trace_close(struct df_trace **trace)
 	df_buf_release(&t->waiting);
 	df_buf_release(&t->writing);
 	df_buf_release(&t->line);
+	df_buf_release(&t->held_text);
 	(void)pthread_mutex_destroy(&t->lock);
 	(void)pthread_cond_destroy(&t->wake);
 	free(t);

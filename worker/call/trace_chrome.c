@@ -170,47 +170,75 @@ static void release(struct plan *p)
 
 /* ------------------------------------------------------------------ events */
 
-static void add_number(struct df_buf *b, const char *key, double v)
+/* Three events for each call, so without printf. */
+static void add_key(struct df_buf *b, const char *key)
+{
+	(void)df_buf_add(b, ",\"", 2);
+	(void)df_buf_addz(b, key);
+	(void)df_buf_add(b, "\":", 2);
+}
+
+static void add_number(struct df_buf *b, const char *key, uint64_t v)
 {
 	if (v == 0)
 		return;
-	(void)df_buf_addf(b, ",\"%s\":", key);
-	(void)df_json_add_double(b, v);
+	add_key(b, key);
+	(void)df_buf_add_u64(b, v);
+}
+
+/* v / unit with as many digits behind the point as unit has noughts. */
+static void add_fixed(struct df_buf *b, const char *key, uint64_t v, uint64_t unit)
+{
+	add_key(b, key);
+	(void)df_buf_add_u64(b, v / unit);
+	(void)df_buf_addc(b, '.');
+	for (uint64_t digit = unit / 10; digit; digit /= 10)
+		(void)df_buf_addc(b, (char)('0' + v / digit % 10));
+}
+
+static void add_ms(struct df_buf *b, const char *key, uint64_t ns)
+{
+	if (ns)
+		add_fixed(b, key, ns, 1000000);
 }
 
 static void add_word(struct df_buf *b, const char *key, struct df_str v)
 {
 	if (!v.n)
 		return;
-	(void)df_buf_addf(b, ",\"%s\":", key);
+	add_key(b, key);
 	(void)df_json_add_string(b, v);
 }
 
 static void add_event(struct df_buf *b, const struct df_trace_node *n, const struct df_span *s, uint64_t zero_ns)
 {
-	uint64_t at = n->start_ns - zero_ns;
-	(void)df_buf_addf(
-		b, ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%u,\"ts\":%llu.%03u,\"dur\":%llu.%03u,\"cat\":\"%s\",\"name\":",
-		n->pid, n->lane, (unsigned long long)(at / 1000), (unsigned)(at % 1000),
-		(unsigned long long)(s->duration_ns / 1000), (unsigned)(s->duration_ns % 1000),
-		df_span_kind_name(s->kind));
-	(void)df_json_add_string(b, s->name.n ? s->name : df_str_from(df_span_kind_name(s->kind)));
-	(void)df_buf_addf(b, ",\"args\":{\"span\":\"%016llx\",\"class\":\"%s\"", (unsigned long long)n->id,
-			  df_call_class_name(s->class));
+	(void)df_buf_addz(b, ",\n{\"ph\":\"X\",\"pid\":");
+	(void)df_buf_add_u64(b, (uint32_t)n->pid);
+	add_key(b, "tid");
+	(void)df_buf_add_u64(b, n->lane);
+	add_fixed(b, "ts", n->start_ns - zero_ns, 1000);
+	add_fixed(b, "dur", s->duration_ns, 1000);
+	add_word(b, "cat", df_str_from(df_span_kind_name(s->kind)));
+	add_word(b, "name", s->name.n ? s->name : df_str_from(df_span_kind_name(s->kind)));
+	(void)df_buf_addz(b, ",\"args\":{\"span\":\"");
+	for (int shift = 60; shift >= 0; shift -= 4)
+		(void)df_buf_addc(b, "0123456789abcdef"[n->id >> shift & 15]);
+	(void)df_buf_addc(b, '"');
+	add_word(b, "class", df_str_from(df_call_class_name(s->class)));
 	add_word(b, "document", s->doc_id);
 	add_word(b, "stage", s->stage);
 	add_word(b, "model", s->model);
 	add_word(b, "provider", s->provider);
-	add_number(b, "queue_ms", (double)s->queue_ns / 1e6);
-	add_number(b, "first_token_ms", (double)s->first_token_ns / 1e6);
+	add_ms(b, "queue_ms", s->queue_ns);
+	add_ms(b, "first_token_ms", s->first_token_ns);
 	add_number(b, s->kind == DF_SPAN_ATTEMPT ? "attempt" : "attempts", s->attempt);
 	add_number(b, "status", s->status);
 	add_number(b, "inputs", s->inputs);
-	add_number(b, "tokens_in", (double)s->usage.in);
-	add_number(b, "tokens_cached_in", (double)s->usage.cached_in);
-	add_number(b, "tokens_out", (double)s->usage.out);
+	add_number(b, "tokens_in", s->usage.in);
+	add_number(b, "tokens_cached_in", s->usage.cached_in);
+	add_number(b, "tokens_out", s->usage.out);
 	if (s->usd != 0) {
-		(void)df_buf_addz(b, ",\"usd\":");
+		add_key(b, "usd");
 		(void)df_json_add_usd(b, s->usd);
 	}
 	if (s->cached)

@@ -47,7 +47,7 @@ enum df_err df_trace_export(const char *path, const char *url, const struct df_t
 /* Whether URL and environment are such that something can be sent: before work is paid whose trace goes there. DF_ERR_USAGE. */
 enum df_err df_trace_export_check(const char *url, struct df_fail *fail) DF_MUST_CHECK;
 
-/* A table for people: calls by model and outcome: how many, latency, queue, tokens, money. */
-enum df_err df_trace_summary(struct df_trace_tree *t, struct df_buf *out) DF_MUST_CHECK;
+/* A table for people: calls by model and outcome: how many, latency, queue, tokens, money. `path` and errors as of df_trace_load, whose tree it does not need. */
+enum df_err df_trace_summary(const char *path, struct df_buf *out, struct df_fail *fail) DF_MUST_CHECK;
 
 #endif

@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * trace_summary: a table of calls by model and outcome. Percentiles are of all values, by nearest rank: nothing is sampled.
+ * trace_summary: a table of calls by model and outcome, in one pass over the lines. Percentiles are of all values, by nearest rank: nothing is sampled.
+ *
+ * DESIGN. No tree is made for it: a call is two numbers in its group and its ids in two sets, 50 bytes or so, and pages that were read are given back. An
+ * attempt with a line of its own is told before its call, mostly; so those whose call did not come yet wait in a small set, and what is left in it at the
+ * end was not over.
  */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/limits.h"
 #include "worker/call/trace_export.h"
+#include "worker/call/trace_ids.h"
 
 #define GROUPS_MAX 512
 #define NAME_BYTES 64
 
 struct group {
 	char model[NAME_BYTES];
+	size_t n_model;
 	enum df_call_class class;
 	uint64_t calls, cached, attempts, in, cached_in, out;
 	double usd;
@@ -21,28 +28,33 @@ struct group {
 };
 
 struct table {
-	struct group *group;
+	struct group *group, *latest;
 	size_t n;
-	uint64_t attempts, unfinished, documents;
+	uint64_t attempts, torn, left_out;
+	uint64_t begin_ns, end_ns;
+	struct df_trace_ids calls, documents;
+	struct df_trace_ids open; /* calls that have attempts and no line so far, with the documents that they are of */
 };
 
 static struct group *group_of(struct table *t, const struct df_span *s)
 {
-	char model[NAME_BYTES];
 	struct df_str m = s->model.n ? s->model : DF_STR("-");
-	if (m.n >= NAME_BYTES)
+	if (m.n >= NAME_BYTES) {
 		m.n = NAME_BYTES - 1;
-	m.n = df_str_utf8_prefix(m);
-	(void)snprintf(model, sizeof(model), DF_STR_FMT, DF_STR_ARG(m));
-	for (size_t i = 0; i < t->n; i++)
-		if (t->group[i].class == s->class && strcmp(t->group[i].model, model) == 0)
-			return &t->group[i];
+		m.n = df_str_utf8_prefix(m);
+	}
+	struct group *g = t->latest;
+	if (g && g->class == s->class && g->n_model == m.n && memcmp(g->model, m.p, m.n) == 0)
+		return g;
+	for (g = t->group; g < t->group + t->n; g++)
+		if (g->class == s->class && g->n_model == m.n && memcmp(g->model, m.p, m.n) == 0)
+			return t->latest = g;
 	if (t->n == GROUPS_MAX)
 		return &t->group[GROUPS_MAX - 1]; /* so many models are no table any more */
-	struct group *g = &t->group[t->n++];
-	*g = (struct group){.class = s->class};
-	memcpy(g->model, model, sizeof(model));
-	return g;
+	g = &t->group[t->n++];
+	*g = (struct group){.class = s->class, .n_model = m.n};
+	memcpy(g->model, m.p, m.n);
+	return t->latest = g;
 }
 
 static enum df_err add_times(struct group *g, const struct df_span *s)
@@ -77,26 +89,66 @@ static enum df_err add_call(struct table *t, const struct df_span *s)
 	return s->cached ? DF_OK : add_times(g, s);
 }
 
-static enum df_err collect(struct df_trace_tree *tree, struct table *t)
+/* A call's or an open call's place: its document, when it has one. */
+static enum df_err add_document(struct table *t, const struct df_span *s, uint64_t parent)
 {
-	for (size_t i = 0; i < tree->n; i++) {
-		const struct df_trace_node *n = &tree->node[i];
-		struct df_span s;
-		t->attempts += n->kind == DF_SPAN_ATTEMPT;
-		t->documents += n->kind == DF_SPAN_DOCUMENT;
-		t->unfinished += n->kind == DF_SPAN_CALL && n->made;
-		if (n->kind != DF_SPAN_CALL || n->made)
-			continue;
-		DF_TRY(df_trace_span(tree, n, &s));
-		DF_TRY(add_call(t, &s));
-	}
-	return DF_OK;
+	return s->doc_id.n ? df_trace_ids_add(&t->documents, parent, 0, NULL) : DF_OK;
 }
 
-static int by_value(const void *x, const void *y)
+static enum df_err see_call(struct table *t, const struct df_trace_line *l)
 {
-	const uint64_t *a = x, *b = y;
-	return *a < *b ? -1 : *a > *b;
+	bool news = false;
+	DF_TRY(df_trace_ids_add(&t->calls, l->span.id, 0, &news));
+	if (!news)
+		return DF_OK;
+	df_trace_ids_drop(&t->open, l->span.id);
+	t->attempts += l->has_last;
+	DF_TRY(add_document(t, &l->span, l->span.parent));
+	return add_call(t, &l->span);
+}
+
+static enum df_err see_attempt(struct table *t, const struct df_trace_line *l)
+{
+	struct df_span call = l->span;
+	call.kind = DF_SPAN_CALL;
+	t->attempts++;
+	if (!call.parent || df_trace_ids_has(&t->calls, call.parent))
+		return DF_OK;
+	return df_trace_ids_add(&t->open, call.parent, call.doc_id.n ? df_trace_parent(l->run_id, &call) : 0, NULL);
+}
+
+static enum df_err see(struct table *t, const struct df_trace_line *l)
+{
+	uint64_t end_ns = l->span.start_wall_ns + l->span.duration_ns;
+	t->begin_ns = l->span.start_wall_ns < t->begin_ns ? l->span.start_wall_ns : t->begin_ns;
+	t->end_ns = end_ns > t->end_ns ? end_ns : t->end_ns;
+	if (t->calls.n + t->documents.n + t->open.n > DF_TRACE_SPANS_MAX)
+		return DF_ERR_LIMIT;
+	switch (l->span.kind) {
+	case DF_SPAN_CALL:
+		return see_call(t, l);
+	case DF_SPAN_ATTEMPT:
+		return see_attempt(t, l);
+	case DF_SPAN_DOCUMENT:
+		return df_trace_ids_add(&t->documents, l->span.id, 0, NULL);
+	default:
+		return DF_OK;
+	}
+}
+
+static enum df_err collect(struct df_trace_file *f, struct table *t)
+{
+	struct df_trace_line l;
+	struct df_str text;
+	t->begin_ns = UINT64_MAX;
+	while (df_trace_file_next(f, &l, &text))
+		DF_TRY(see(t, &l));
+	t->torn = f->torn;
+	t->left_out = f->left_out;
+	for (size_t i = 0; t->open.value && i < t->open.cap; i++)
+		if (t->open.id[i] && t->open.value[i])
+			DF_TRY(df_trace_ids_add(&t->documents, t->open.value[i], 0, NULL));
+	return DF_OK;
 }
 
 static int by_model(const void *x, const void *y)
@@ -106,10 +158,32 @@ static int by_model(const void *x, const void *y)
 	return order ? order : (int)a->class - (int)b->class;
 }
 
-/* Nearest rank of a sorted list. */
-static uint64_t rank(const uint64_t *v, size_t n, unsigned percent)
+/* Nearest rank: the list is parted (quickselect) until its k-th smallest is in its place. */
+static uint64_t rank(uint64_t *v, size_t n, unsigned percent)
 {
-	return n ? v[(n * percent + 99) / 100 - 1] : 0;
+	if (!n)
+		return 0;
+	size_t k = (n * percent + 99) / 100 - 1, low = 0, high = n - 1;
+	while (low < high) {
+		uint64_t pivot = v[low + (high - low) / 2];
+		size_t i = low, j = high;
+		for (;; i++, j--) {
+			while (v[i] < pivot)
+				i++;
+			while (v[j] > pivot)
+				j--;
+			if (i >= j)
+				break;
+			uint64_t x = v[i];
+			v[i] = v[j];
+			v[j] = x;
+		}
+		if (k <= j)
+			high = j;
+		else
+			low = j + 1;
+	}
+	return v[k];
 }
 
 static const char *time_text(uint64_t ns, char z[16])
@@ -119,7 +193,7 @@ static const char *time_text(uint64_t ns, char z[16])
 	return z;
 }
 
-static void add_row(const struct group *g, struct df_buf *out)
+static void add_row(struct group *g, struct df_buf *out)
 {
 	char z[5][16];
 	(void)df_buf_addf(out, "%-28s %-10s %8llu %7llu %9s %9s %9s %9s %9s %11llu %10llu %12.6f\n", g->model,
@@ -130,7 +204,7 @@ static void add_row(const struct group *g, struct df_buf *out)
 			  (unsigned long long)g->out, g->usd);
 }
 
-static void add_sum(const struct df_trace_tree *tree, const struct table *t, struct df_buf *out)
+static void add_sum(const struct table *t, struct df_buf *out)
 {
 	uint64_t calls = 0, cached = 0, in = 0, tokens_out = 0;
 	double usd = 0;
@@ -142,53 +216,67 @@ static void add_sum(const struct df_trace_tree *tree, const struct table *t, str
 		tokens_out += t->group[i].out;
 		usd += t->group[i].usd;
 	}
-	uint64_t end = 0;
-	for (size_t i = 0; i < tree->n; i++)
-		end = tree->node[i].end_ns > end ? tree->node[i].end_ns : end;
 	(void)df_buf_addf(out,
-			  "\n%llu calls of %llu documents in %s: %llu from the cache, %llu requests sent, %llu tokens "
+			  "\n%llu calls of %zu documents in %s: %llu from the cache, %llu requests sent, %llu tokens "
 			  "in, %llu out, "
 			  "%.6f USD\n",
-			  (unsigned long long)calls, (unsigned long long)t->documents,
-			  time_text(tree->n ? end - tree->node[0].start_ns : 0, z), (unsigned long long)cached,
-			  (unsigned long long)t->attempts, (unsigned long long)in, (unsigned long long)tokens_out, usd);
-	if (t->unfinished)
-		(void)df_buf_addf(out, "%llu calls were not over when their process ended\n",
-				  (unsigned long long)t->unfinished);
-	if (tree->torn)
+			  (unsigned long long)calls, t->documents.n,
+			  time_text(t->end_ns > t->begin_ns ? t->end_ns - t->begin_ns : 0, z),
+			  (unsigned long long)cached, (unsigned long long)t->attempts, (unsigned long long)in,
+			  (unsigned long long)tokens_out, usd);
+	if (t->open.n)
+		(void)df_buf_addf(out, "%zu calls were not over when their process ended\n", t->open.n);
+	if (t->torn)
 		(void)df_buf_addf(out, "%llu lines of the trace are torn and were passed over\n",
-				  (unsigned long long)tree->torn);
-	if (tree->left_out)
+				  (unsigned long long)t->torn);
+	if (t->left_out)
 		(void)df_buf_addf(out, "%llu spans are missing: there was no room for them\n",
-				  (unsigned long long)tree->left_out);
+				  (unsigned long long)t->left_out);
 }
 
-static void print(const struct df_trace_tree *tree, struct table *t, struct df_buf *out)
+static void print(struct table *t, struct df_buf *out)
 {
-	qsort(t->group, t->n, sizeof(*t->group), by_model);
+	if (t->n)
+		qsort(t->group, t->n, sizeof(*t->group), by_model);
 	(void)df_buf_addf(out, "%-28s %-10s %8s %7s %9s %9s %9s %9s %9s %11s %10s %12s\n", "MODEL", "CLASS", "CALLS",
 			  "CACHED", "P50", "P90", "P99", "QUEUE P50", "P99", "TOKENS IN", "OUT", "USD");
-	for (size_t i = 0; i < t->n; i++) {
-		struct group *g = &t->group[i];
-		if (g->n) {
-			qsort(g->latency, g->n, sizeof(*g->latency), by_value);
-			qsort(g->queue, g->n, sizeof(*g->queue), by_value);
-		}
-		add_row(g, out);
-	}
-	add_sum(tree, t, out);
+	for (size_t i = 0; i < t->n; i++)
+		add_row(&t->group[i], out);
+	add_sum(t, out);
 }
 
-enum df_err df_trace_summary(struct df_trace_tree *tree, struct df_buf *out)
+static void release(struct table *t)
 {
-	struct table t = {.group = calloc(GROUPS_MAX, sizeof(struct group))};
-	enum df_err err = t.group ? collect(tree, &t) : DF_ERR_NOMEM;
-	if (err == DF_OK)
-		print(tree, &t, out);
-	for (size_t i = 0; t.group && i < t.n; i++) {
-		free(t.group[i].latency);
-		free(t.group[i].queue);
+	for (size_t i = 0; t->group && i < t->n; i++) {
+		free(t->group[i].latency);
+		free(t->group[i].queue);
 	}
-	free(t.group);
-	return err == DF_OK ? df_buf_err(out) : err;
+	free(t->group);
+	df_trace_ids_release(&t->calls);
+	df_trace_ids_release(&t->documents);
+	df_trace_ids_release(&t->open);
+}
+
+enum df_err df_trace_summary(const char *path, struct df_buf *out, struct df_fail *fail)
+{
+	struct df_trace_file *f = malloc(sizeof(*f));
+	struct table t = {.group = calloc(GROUPS_MAX, sizeof(struct group))};
+	enum df_err err = t.group && f ? df_trace_file_open(path, true, f, fail)
+				       : df_fail(fail, DF_ERR_NOMEM, "out of memory for the trace '%.500s'", path);
+	if (err == DF_OK) {
+		err = collect(f, &t);
+		df_trace_file_close(f);
+		if (err == DF_OK) {
+			print(&t, out);
+			err = df_buf_err(out);
+		}
+		if (err != DF_OK)
+			(void)df_fail(fail, err,
+				      err == DF_ERR_LIMIT ? "the trace '%.500s' has too many spans"
+							  : "out of memory for the trace '%.500s'",
+				      path);
+	}
+	release(&t);
+	free(f);
+	return err;
 }
