@@ -145,6 +145,23 @@ static void tell_maybe(const struct df_costs *c)
 		df_human_usd(maybe, usd), calls[0] ? calls : "calls of workers that died,");
 }
 
+/* A worker refuses vectors of another length than its first; another life's, or another worker's, it does not know. */
+static void tell_dims(const struct df_map *totals)
+{
+	struct df_buf dims;
+	size_t n = 0;
+	df_buf_init(&dims, 4096);
+	add_details(&dims, totals, "dim:"); /* " (1536 200, 3072 17)" */
+	for (size_t i = 0; i < totals->n_slot; i++)
+		n += totals->slots[i].key.p && totals->slots[i].value && df_str_starts(totals->slots[i].key, "dim:");
+	if (n > 1)
+		df_warn("there are vectors of %zu lengths, which cannot be compared%s, as numbers and rows: was "
+			"another "
+			"model asked meanwhile?",
+			n, df_buf_z(&dims));
+	df_buf_release(&dims);
+}
+
 static void closing_lines(const struct df_report *r)
 {
 	struct df_buf b;
@@ -183,6 +200,7 @@ static void closing_lines(const struct df_report *r)
 	df_buf_release(&b);
 	tell_costs(r);
 	tell_maybe(&r->costs);
+	tell_dims(r->totals);
 	if (r->control.source_errors)
 		df_warn("%llu of the inputs could not be read to the end",
 			(unsigned long long)r->control.source_errors);

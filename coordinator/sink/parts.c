@@ -98,6 +98,14 @@ static enum df_err check_vectors(struct df_parts *parts, size_t n, uint64_t rows
 		parts->dim = (uint32_t)dim;
 	}
 	uint64_t row_bytes = (uint64_t)parts->dim * item;
+	if (rows && n % rows == 0 && n / rows % item == 0 && n / rows != row_bytes)
+		return df_fail(
+			fail, DF_ERR_USAGE,
+			"vectors of %llu numbers came, where those before have %u: the model is not the one that it "
+			"was "
+			"(base_url=, dimensions=, a fall-back); vectors of two lengths cannot be compared, so start "
+			"anew with another -o",
+			(unsigned long long)(n / rows / item), parts->dim);
 	if (n % row_bytes || n / row_bytes != rows)
 		return df_fail(fail, DF_ERR_BUG, "%zu bytes are no %llu rows of vectors of dimension %u", n,
 			       (unsigned long long)rows, parts->dim);

@@ -170,6 +170,7 @@ static struct df_model_info built_in(const struct df_provider *p, struct df_str 
 		.kind = DF_ASK_CHAT, .price_in = unknown, .price_cached_in = unknown, .price_out = unknown};
 	if (row)
 		info = *row;
+	info.kind_known = row != NULL;
 	info.id = id;
 	info.provider = df_str_from(p->name);
 	info.tokenizer = df_table_tokenizer(provider, model);
@@ -183,6 +184,7 @@ static struct df_model_info filled(const struct df_user_row *row, struct df_str 
 	if (row->is_known)
 		return info;
 	info.kind = row->has_kind ? info.kind : known.kind;
+	info.kind_known = row->has_kind || known.kind_known;
 	info.context = info.context ? info.context : known.context;
 	info.max_output = info.max_output ? info.max_output : known.max_output;
 	info.dim = info.dim ? info.dim : known.dim;

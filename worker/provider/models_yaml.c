@@ -175,7 +175,7 @@ static enum df_err begin(struct reader *r, struct df_yaml_node *map, struct df_u
 	row->info =
 		known ? *known
 		      : (struct df_model_info){.price_in = price, .price_cached_in = (double)NAN, .price_out = price};
-	row->is_known = known != NULL;
+	row->is_known = row->info.kind_known = known != NULL;
 	row->info.tokenizer = df_table_tokenizer(name, own);
 	row->info.provider = df_str_from(row->by->name);
 	row->info.id = id;

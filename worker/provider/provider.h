@@ -128,6 +128,7 @@ struct df_model_info {
 	struct df_str provider;
 	struct df_str model, base_url, key_env; /* of a user's row; empty: as the provider says */
 	enum df_ask_kind kind;
+	bool kind_known;              /* false: nobody has said it, and `kind` is a guess */
 	uint64_t context, max_output; /* tokens; 0: unknown */
 	uint32_t dim;                 /* embed; 0: unknown */
 	/* USD per million tokens; NAN: unknown, and then refused under a budget */

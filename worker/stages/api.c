@@ -48,6 +48,41 @@ enum df_err df_api_check(const struct df_api_options *o, struct df_str model, st
 	return DF_OK;
 }
 
+static enum df_err check_ask(const struct df_models *models, struct df_str model, const struct df_ask *like,
+			     struct df_fail *fail)
+{
+	const struct df_provider *p = NULL;
+	const struct df_endpoint there = {.base_url = {NULL, 0}};
+	struct df_model_info info;
+	struct df_http_parts parts;
+	struct df_arena scratch;
+	struct df_ask ask = *like;
+	DF_TRY(df_models_find(models, model, &p, &ask.model, &info, fail));
+	if (info.kind_known && info.kind != ask.kind)
+		return df_fail(fail, DF_ERR_USAGE, "model '%.*s' %s; 'docflume models %s' lists others",
+			       (int)(model.n < 100 ? model.n : 100), model.p,
+			       ask.kind == DF_ASK_EMBED ? "answers in words and makes no embeddings"
+							: "makes embeddings and answers nothing",
+			       ask.kind == DF_ASK_EMBED ? "embed" : "chat");
+	if (!p->build)
+		return DF_OK;
+	df_arena_init(&scratch, (size_t)64 << 20, 0);
+	enum df_err err = p->build(&ask, &there, &scratch, &parts, fail);
+	df_arena_release(&scratch);
+	return err;
+}
+
+enum df_err df_api_check_ask(const struct df_api_options *o, struct df_str model, const struct df_ask *like,
+			     struct df_fail *fail)
+{
+	const struct df_models *models = NULL;
+	DF_TRY(df_models_shared(&models, fail));
+	DF_TRY(check_ask(models, model, like, fail));
+	for (size_t i = 0; i < o->fallback.n; i++)
+		DF_TRY(check_ask(models, o->fallback.item[i], like, fail));
+	return DF_OK;
+}
+
 /* Two APIs of one place (openai, responses) count as one. */
 static bool same_place(const struct df_provider *a, const struct df_provider *b)
 {

@@ -69,6 +69,10 @@ enum df_err df_api_check_url(const char *option, struct df_str url, struct df_fa
 /* The models' names are known (also by the user's models.yaml, which is read here), there are not too many fall-backs, and base URLs can be ones: that of the
  * option, and those of the variables that would count. */
 enum df_err df_api_check(const struct df_api_options *o, struct df_str model, struct df_fail *fail) DF_MUST_CHECK;
+/* Can each of them be asked so? (words of a model that makes embeddings, a temperature that the provider refuses, ...) `like` is an ask as they will be; its model is
+ * not looked at. */
+enum df_err df_api_check_ask(const struct df_api_options *o, struct df_str model, const struct df_ask *like,
+			     struct df_fail *fail) DF_MUST_CHECK;
 enum df_err df_api_open(struct df_api *api, const struct df_api_options *o, struct df_str model,
 			const struct df_stage_env *env, const char *call_name, struct df_fail *fail) DF_MUST_CHECK;
 void df_api_close(struct df_api *api); /* accepts a zeroed one */

@@ -68,8 +68,14 @@ static enum df_err check(const void *options, struct df_fail *fail)
 	const struct df_models *models = NULL;
 	if (!df_str_is(o->model, DF_MODEL_DEFAULT)) /* who it is, models.yaml may say */
 		DF_TRY(df_models_shared(&models, fail));
-	if (df_embed_is_api(o->model))
-		return df_api_check(&o->api, o->model, fail);
+	bool has_prefix = o->model.n && memchr(o->model.p, '/', o->model.n); /* as no model that runs here has */
+	if (has_prefix || df_embed_is_api(o->model)) {
+		const struct df_str word = DF_STR("word");
+		const struct df_ask like = {
+			.kind = DF_ASK_EMBED, .input = &word, .n_input = 1, .dimensions = o->dimensions};
+		DF_TRY(df_api_check(&o->api, o->model, fail));
+		return df_api_check_ask(&o->api, o->model, &like, fail);
+	}
 	if (o->dimensions)
 		return df_fail(fail, DF_ERR_USAGE,
 			       "a model that runs here has vectors of one length; dimensions= is for APIs");

@@ -9,6 +9,7 @@
  */
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "worker/stages/embed.h"
 #include "worker/stages/rows.h"
@@ -100,6 +101,8 @@ static enum df_err give_out(struct embed_api *e, struct df_batch *b, const struc
 			    const struct df_call *call, struct df_fail *fail)
 {
 	const struct df_answer *a = &call->answer;
+	char name[24];
+	uint64_t n = 0;
 	if (call->err != DF_OK) {
 		for (size_t i = 0; i < in->n; i++)
 			df_doc_reject(b, in->row[i]->doc, e->api.call_name,
@@ -130,7 +133,11 @@ static enum df_err give_out(struct embed_api *e, struct df_batch *b, const struc
 			normalize(v, a->dim);
 		in->row[i]->vector = v;
 		in->row[i]->dim = a->dim;
+		n++;
 	}
+	(void)snprintf(name, sizeof(name), "dim:%u",
+		       a->dim); /* of all of a run's lives: its report says when there are two */
+	df_counters_add(b->counters, name, n);
 	return DF_OK;
 }
 

@@ -143,7 +143,10 @@ static enum df_err check(const void *options, struct df_fail *fail)
 	df_schema_free(&schema);
 	if (err != DF_OK)
 		return df_fail(fail, err == DF_ERR_NOMEM ? err : DF_ERR_USAGE, "%s", why.msg);
-	return DF_OK;
+	const struct df_ask_turn turn = {DF_TURN_USER, DF_STR("word")};
+	struct df_ask like = {.kind = DF_ASK_CHAT, .turn = &turn, .n_turn = 1};
+	df_llm_set(o, &like);
+	return df_api_check_ask(&o->api, o->model, &like, fail);
 }
 
 static enum df_err open_schema(struct df_llm *l, struct df_fail *fail)

@@ -34,6 +34,8 @@ struct df_llm_item {
 enum df_err df_llm_collect(const struct df_llm *l, struct df_batch *b, struct df_llm_item **ret_all,
 			   struct df_llm_item **todo, size_t *ret_n) DF_MUST_CHECK;
 void df_llm_add_turn(struct df_llm_item *it, enum df_turn_role role, struct df_str text);
+/* Parameters and schema. */
+void df_llm_set(const struct df_llm_options *o, struct df_ask *ask);
 void df_llm_fill_ask(const struct df_llm *l, struct df_llm_item *it, struct df_call *call);
 
 /* Asks until each of `todo` has its answer or its document is rejected; `todo` is used up. Errors are the run's. */

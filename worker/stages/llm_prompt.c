@@ -64,6 +64,16 @@ static void on_text(void *self, struct df_str text)
 	df_show(&((const struct df_llm *)self)->show, text);
 }
 
+void df_llm_set(const struct df_llm_options *o, struct df_ask *ask)
+{
+	ask->temperature = o->temperature < 0 ? NAN : o->temperature;
+	ask->top_p = o->top_p < 0 ? NAN : o->top_p;
+	ask->max_tokens = o->max_tokens;
+	ask->seed = o->seed;
+	ask->schema = o->schema;
+	ask->schema_name = o->schema.n ? DF_STR("answer") : (struct df_str){NULL, 0};
+}
+
 void df_llm_fill_ask(const struct df_llm *l, struct df_llm_item *it, struct df_call *call)
 {
 	const struct df_llm_options *o = l->options;
@@ -73,15 +83,9 @@ void df_llm_fill_ask(const struct df_llm *l, struct df_llm_item *it, struct df_c
 	ask->kind = DF_ASK_CHAT;
 	ask->turn = it->turn;
 	ask->n_turn = it->n_turn;
-	ask->temperature = o->temperature < 0 ? NAN : o->temperature;
-	ask->top_p = o->top_p < 0 ? NAN : o->top_p;
-	ask->max_tokens = o->max_tokens;
-	ask->seed = o->seed;
-	if (l->schema) {
-		ask->schema = o->schema;
-		ask->schema_name = DF_STR("answer");
+	df_llm_set(o, ask);
+	if (l->schema)
 		bytes = o->schema.n;
-	}
 	for (size_t i = 0; i < it->n_turn; i++)
 		bytes += it->turn[i].text.n + 16;
 	ask->tokens_in = df_api_tokens(bytes);
