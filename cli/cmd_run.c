@@ -85,6 +85,9 @@ static int run_and_export(const struct df_run_options *o)
 		df_warn("the trace was not sent: %s; 'docflume trace --otlp URL %s' sends it", fail.msg, o->out.p);
 	else
 		df_info("%llu spans sent to '%s'", (unsigned long long)sent.spans, sent.to);
+	if (sent.rejected)
+		df_warn("the receiver of traces rejected %llu spans: %s", (unsigned long long)sent.rejected,
+			sent.message);
 	return code;
 }
 

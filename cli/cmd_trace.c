@@ -76,6 +76,8 @@ static enum df_err send_spans(const char *path, const char *url, struct df_fail 
 	if (sent.rejected)
 		(void)fprintf(stderr, "docflume: the receiver rejected %llu of them: %s\n",
 			      (unsigned long long)sent.rejected, sent.message);
+	else if (sent.message[0])
+		(void)fprintf(stderr, "docflume: the receiver says: %s\n", sent.message);
 	return DF_OK;
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # ctest: timeout 120
 """`docflume trace`: the table, the form for Perfetto, and a small OpenTelemetry receiver that is as strict as the real ones."""
+import email.utils
 import http.server
 import json
 import os
@@ -155,6 +156,35 @@ class Trace(Receivers):
         self.assertEqual(len(server.seen), 3)
         self.assertEqual(len({body for _, _, body in server.seen}), 1)
         self.assertEqual(len([1 for s, a in checked_spans(server.taken) if a["docflume.kind"] == "call"]), 10)
+
+    def test_a_date_in_retry_after_holds_too(self):
+        self.trace_file(10)
+        server, url = self.receiver((503, {"Retry-After": email.utils.formatdate(time.time() + 2, usegmt=True)}, b""))
+        began = time.monotonic()
+        self.assertEqual(self.flume("trace", "run", "--otlp", url).code, 0)
+        self.assertGreater(time.monotonic() - began, 0.95)
+        self.assertEqual(len(server.seen), 2)
+
+    def test_what_a_receiver_says_cannot_reach_the_terminal_raw(self):
+        self.trace_file(10)
+        words = json.dumps({"partialSuccess": {"rejectedSpans": 7, "errorMessage": "a\nb\x1b[31m\u009bc\x7f"}}).encode()
+        server, url = self.receiver((200, {}, words), (200, {}, words.replace(b"7", b"0")))
+        self.assertIn("rejected 7 of them: a b [31m  c \n", self.flume("trace", "run", "--otlp", url).err)
+        self.assertIn("the receiver says: a b [31m  c \n", self.flume("trace", "run", "--otlp", url).err)
+        server.script[:] = [(200, {}, words)]
+        result = self.flume("run", "llm model=fake/any prompt=x", "-o", "out", "--cache", "no", "--otlp", url, stdin=b'{"id":"d","text":"t"}\n')
+        self.assertRegex(result.err, "rejected 7 spans: a b .31m  c")
+
+    def test_a_refusal_says_what_to_do_and_how_far_it_came(self):
+        self.trace_file(1300)
+        for status, headers, words in ((401, {}, "OTEL_EXPORTER_OTLP_HEADERS"), (307, {"Location": "http://x/"}, "redirect"),
+                                       (429, {"Retry-After": "3600"}, "in 3600 s"), (404, {}, "'/v1/traces'")):
+            _, url = self.receiver(200, (status, headers, b""))
+            result = self.flume("trace", "run", "--otlp", url)
+            self.assertEqual(result.code, 1, result.err)
+            self.assertIn(words, result.err)
+            self.assertIn("status %d" % status, result.err)
+            self.assertIn("512 spans are sent", result.err)
 
     def test_a_refusal_is_told_and_not_tried_again(self):
         self.trace_file(10)

@@ -22,7 +22,7 @@ enum df_err df_trace_otlp(struct df_trace_tree *t, size_t first, size_t n, struc
 struct df_trace_sent {
 	char to[512]; /* the address without a user's name, password or query: fit for people */
 	uint64_t spans, requests, retries;
-	uint64_t rejected; /* by the receiver, which took the rest; its words: */
+	uint64_t rejected; /* by the receiver, which took the rest; its words, also without any: */
 	char message[256];
 };
 

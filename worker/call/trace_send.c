@@ -23,6 +23,7 @@
 #include "base/url.h"
 #include "worker/call/trace_export.h"
 #include "worker/net/http.h"
+#include "worker/provider/wire.h"
 
 #define BODY_BYTES ((size_t)64 << 20)
 #define ANSWER_BYTES ((uint64_t)1 << 20)
@@ -31,7 +32,6 @@
 #define PATH "/v1/traces"
 #define PAUSE_MS 500 /* before the first retry, doubled to ... */
 #define PAUSE_MAX_MS 8000
-#define RETRY_AFTER_MAX_MS 60000
 
 static const int ending_signal[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
@@ -159,6 +159,21 @@ static enum df_err set_headers(struct sender *s, struct df_fail *fail)
 
 /* ------------------------------------------------------------------ one request */
 
+/* A stranger's words on somebody's terminal: no control characters, C1 neither. */
+static void set_message(struct sender *s, struct df_str words)
+{
+	size_t n = words.n < sizeof(s->message) ? words.n : sizeof(s->message) - 1;
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)words.p[i];
+		bool c1 = c == 0xc2 && i + 1 < n && (unsigned char)words.p[i + 1] < 0xa0;
+		s->message[i] = c < 32 || c == 127 || c1 ? ' ' : (char)c;
+		if (c1)
+			s->message[++i] = ' ';
+	}
+	s->message[n] = '\0';
+	df_str_make_utf8(s->message);
+}
+
 /* {"partialSuccess":{"rejectedSpans":"3","errorMessage":"..."}} of a receiver that took the others. */
 static void read_answer(struct sender *s, struct df_str body)
 {
@@ -172,8 +187,7 @@ static void read_answer(struct sender *s, struct df_str body)
 		if (n && n->type == DF_JSON_STRING && df_str_to_u64(n->string, &rejected) != DF_OK)
 			rejected = 0;
 		s->rejected = rejected;
-		(void)snprintf(s->message, sizeof(s->message), DF_STR_FMT,
-			       DF_STR_ARG(df_json_get_str(part, "errorMessage")));
+		set_message(s, df_json_get_str(part, "errorMessage"));
 	}
 	df_arena_release(&arena);
 }
@@ -181,15 +195,12 @@ static void read_answer(struct sender *s, struct df_str body)
 static void on_done(void *self, const struct df_http_response *r)
 {
 	struct sender *s = self;
-	struct df_str after = r->header ? r->header(r, "retry-after") : (struct df_str){NULL, 0};
-	uint64_t seconds = 0;
-	if (!after.n || df_str_to_u64(df_str_trim(after), &seconds) != DF_OK)
-		seconds = 0; /* a date: the usual pause */
+	int64_t after_ms = r->header ? df_wire_retry_after(r) : -1;
 	(void)pthread_mutex_lock(&s->lock);
 	s->err = r->err;
 	s->unreachable = r->err != DF_OK && r->err != DF_ERR_TIMEOUT && r->phase == DF_HTTP_CONNECT;
 	s->status = r->status;
-	s->retry_after_ms = seconds < RETRY_AFTER_MAX_MS / 1000 ? seconds * 1000 : RETRY_AFTER_MAX_MS;
+	s->retry_after_ms = after_ms > 0 ? (uint64_t)after_ms : 0;
 	s->rejected = 0;
 	(void)snprintf(s->message, sizeof(s->message), "%s", r->err != DF_OK ? r->message : "");
 	if (r->err == DF_OK && r->status / 100 == 2)
@@ -289,6 +300,26 @@ static uint64_t pause_ms(const struct sender *s, unsigned n_retry)
 	return s->retry_after_ms > ms ? s->retry_after_ms : ms;
 }
 
+/* What to do about a status that is no success. */
+static enum df_err refused(const struct sender *s, const struct df_trace_sent *sent, struct df_fail *fail)
+{
+	char more[160] = "";
+	if (s->retry_after_ms)
+		(void)snprintf(more, sizeof(more), " and wants to be asked again in %" PRIu64 " s",
+			       (s->retry_after_ms + 999) / 1000);
+	else if (s->status / 100 == 3)
+		(void)snprintf(more, sizeof(more), ", a redirect: give the address that it leads to");
+	else if (s->status == 401 || s->status == 403)
+		(void)snprintf(more, sizeof(more), ": what it wants goes into OTEL_EXPORTER_OTLP_HEADERS");
+	else if (s->status == 404 || s->status == 405)
+		(void)snprintf(more, sizeof(more), ": is '" PATH "' below this address?");
+	if (sent->spans)
+		(void)snprintf(more + strlen(more), sizeof(more) - strlen(more), "; %" PRIu64 " spans are sent",
+			       sent->spans);
+	return df_fail(fail, DF_ERR_UNSUPPORTED, "the receiver of traces at '%s' answered with status %ld%s", s->shown,
+		       s->status, more);
+}
+
 static enum df_err send_batch(struct sender *s, struct df_str body, struct df_trace_sent *sent, struct df_fail *fail)
 {
 	s->body = body;
@@ -306,10 +337,12 @@ static enum df_err send_batch(struct sender *s, struct df_str body, struct df_tr
 		if (!wait_for(s, -1, pause))
 			return interrupted(s, fail);
 	}
+	if (s->err != DF_OK && sent->spans)
+		return df_fail(fail, s->err, "cannot send the trace to '%s': %s; %" PRIu64 " spans are sent", s->shown,
+			       s->message, sent->spans);
 	if (s->err != DF_OK)
 		return df_fail(fail, s->err, "cannot send the trace to '%s': %s", s->shown, s->message);
-	return df_fail(fail, DF_ERR_UNSUPPORTED, "the receiver of traces at '%s' answered with status %ld", s->shown,
-		       s->status);
+	return refused(s, sent, fail);
 }
 
 /* ------------------------------------------------------------------ the whole */
@@ -335,7 +368,7 @@ static enum df_err send_all(struct sender *s, struct df_trace_tree *t, struct df
 		err = send_batch(s, df_buf_str(&body), sent, fail);
 		sent->spans += err == DF_OK ? n : 0;
 		sent->rejected += err == DF_OK ? s->rejected : 0;
-		if (err == DF_OK && s->rejected)
+		if (err == DF_OK && s->message[0])
 			memcpy(sent->message, s->message, sizeof(sent->message));
 	}
 	df_buf_release(&body);
