@@ -358,6 +358,87 @@ static void test_limit__headers_lower_a_rate_and_never_raise_it_above_what_was_c
 	done(&b);
 }
 
+static void test_limit__what_headers_lowered_they_raise_again_up_to_what_was_configured(void **state)
+{
+	(void)state;
+	struct bench b = {0};
+	struct df_limit_news news = {.requests_limit = 100,
+				     .requests_left = 99,
+				     .requests_reset_ms = 600,
+				     .tokens_limit = 10000,
+				     .tokens_left = 9990,
+				     .tokens_reset_ms = 60,
+				     .retry_after_ms = -1};
+	open_with(&b, (struct df_limit_config){.rpm = 600, .tpm = 50000});
+	df_limit_learn(b.l, &news);
+	assert_in_range(df_limit_look(b.l).rpm, 99, 100);
+	assert_in_range(df_limit_look(b.l).tpm, 9900, 10000);
+	news.requests_limit =
+		300; /* the provider gives more now, and then all that was configured, and then far more */
+	news.tokens_limit = 30000;
+	df_limit_learn(b.l, &news);
+	assert_in_range(df_limit_look(b.l).rpm, 298, 300);
+	assert_in_range(df_limit_look(b.l).tpm, 29800, 30000);
+	for (int i = 1; i <= 2; i++) {
+		news.requests_limit = 600 * i;
+		news.tokens_limit = 50000 * i;
+		df_limit_learn(b.l, &news);
+		assert_in_range(df_limit_look(b.l).rpm, 596, 600);
+		assert_in_range(df_limit_look(b.l).tpm, 49700, 50000);
+		assert_int_equal(df_limit_reserve(b.l, 45000, &b.r, &b.fail), DF_OK);
+		df_limit_cancel(b.l, &b.r);
+	}
+	done(&b);
+}
+
+static void test_limit__what_a_429_has_taught_headers_do_not_raise(void **state)
+{
+	(void)state;
+	struct bench b = {0};
+	struct df_limit_news news = {.requests_limit = 600,
+				     .requests_left = 599,
+				     .requests_reset_ms = 100,
+				     .tokens_limit = -1,
+				     .tokens_left = -1,
+				     .tokens_reset_ms = -1,
+				     .retry_after_ms = -1};
+	open_with(&b, (struct df_limit_config){.rpm = 600});
+	for (int i = 0; i < 4; i++) {
+		while (df_limit_reserve(b.l, 0, &b.r, &b.fail) != DF_OK)
+			b.w.now = b.r.at_boot_ns;
+		b.w.now = b.r.at_boot_ns;
+		(void)df_limit_push(b.l, &b.r, NULL, 5000);
+	}
+	uint64_t learned = df_limit_look(b.l).rpm;
+	assert_true(learned < 500);
+	df_limit_learn(b.l, &news);
+	assert_int_equal(df_limit_look(b.l).rpm, learned);
+	done(&b);
+}
+
+static void test_limit__a_call_above_a_limit_that_only_headers_told_is_tried_again_after_a_while(void **state)
+{
+	(void)state;
+	struct bench b = {0};
+	struct df_limit_news news = {-1, -1, 30000, 29000, -1, 2000, -1};
+	open_with(&b, (struct df_limit_config){0});
+	df_limit_learn(b.l, &news);
+	assert_int_equal(df_limit_reserve(b.l, 100, &b.r, &b.fail), DF_OK);
+	assert_int_equal(df_limit_reserve(b.l, 40000, &b.r, &b.fail), DF_ERR_LIMIT);
+	b.w.now += 9 * 60 * DF_SEC;
+	assert_int_equal(df_limit_reserve(b.l, 40000, &b.r, &b.fail), DF_ERR_LIMIT);
+	b.w.now +=
+		2 * 60 * DF_SEC; /* nothing else has asked meanwhile: nobody could have told that there is more now */
+	assert_int_equal(df_limit_reserve(b.l, 40000, &b.r, &b.fail), DF_OK);
+	struct df_reservation another;
+	assert_int_equal(df_limit_reserve(b.l, 40000, &another, &b.fail), DF_ERR_LIMIT); /* one at a time */
+	news.tokens_limit = 450000;
+	df_limit_learn(b.l, &news);
+	b.w.now += 90 * DF_SEC; /* what it took at the old rate */
+	assert_int_equal(df_limit_reserve(b.l, 40000, &b.r, &b.fail), DF_OK);
+	done(&b);
+}
+
 static void test_limit__headers_of_a_day_are_not_taken_for_a_minute(void **state)
 {
 	(void)state;
@@ -668,6 +749,9 @@ int main(void)
 		cmocka_unit_test(test_limit__a_reboot_begins_the_clocks_anew_and_keeps_the_day),
 		cmocka_unit_test(test_limit__late_answers_of_one_refusal_count_once),
 		cmocka_unit_test(test_limit__headers_lower_a_rate_and_never_raise_it_above_what_was_configured),
+		cmocka_unit_test(test_limit__what_headers_lowered_they_raise_again_up_to_what_was_configured),
+		cmocka_unit_test(test_limit__what_a_429_has_taught_headers_do_not_raise),
+		cmocka_unit_test(test_limit__a_call_above_a_limit_that_only_headers_told_is_tried_again_after_a_while),
 		cmocka_unit_test(test_limit__headers_of_a_day_are_not_taken_for_a_minute),
 		cmocka_unit_test(test_limit__an_unknown_limit_is_learned_from_headers),
 		cmocka_unit_test(test_limit__calls_in_flight_are_counted_over_all_and_given_back),

@@ -34,6 +34,7 @@
 #define TOKENS_WAIT_NS DF_SEC /* settling gives tokens back, so who waits for them looks again */
 #define LATE_MIN_NS (25 * DF_MS)
 #define LATE_MAX_NS (150 * DF_MS)
+#define STALE_NS (10 * DF_MINUTE_NS) /* without any call: a limit that only headers told may be another now */
 #define FOREVER (UINT64_C(1) << 62)
 
 uint64_t df_limit_now(const struct df_limit *l)
@@ -214,10 +215,19 @@ static enum df_err daily(const struct df_limit *l, const struct df_cell *c, uint
 		       requests ? "requests" : "tokens", minutes / 60, minutes % 60);
 }
 
-static enum df_err can_fit(const struct df_limit *l, const struct df_cell *c, uint64_t tokens, struct df_fail *fail)
+/* What headers told some time ago, and nobody configured, may have been raised since: who is never asked never tells. */
+static bool is_worth_a_try(const struct df_limit *l, const struct df_cell *c, uint64_t tokens, uint64_t now)
+{
+	if (l->token_ns > 0 && (double)tokens * l->token_ns > (double)DF_MINUTE_NS)
+		return false;
+	return now > max_of(max_of(c->tat_requests, c->tat_tokens), c->floor) + STALE_NS;
+}
+
+static enum df_err can_fit(const struct df_limit *l, const struct df_cell *c, uint64_t tokens, uint64_t now,
+			   struct df_fail *fail)
 {
 	uint64_t minute = tokens_a_minute(l, c), day = l->config.tpd;
-	if (minute && tokens > minute)
+	if (minute && tokens > minute && !is_worth_a_try(l, c, tokens, now))
 		return df_fail(fail, DF_ERR_LIMIT,
 			       "a call of %" PRIu64 " tokens can never fit model \"%s\", which has %" PRIu64
 			       " tokens a minute: send less text or ask for fewer tokens",
@@ -309,7 +319,7 @@ enum df_err df_limit_reserve(struct df_limit *l, uint64_t tokens, struct df_rese
 	do {
 		if (df_cell_read(l, &c, &head) != DF_OK)
 			return damaged(l, fail);
-		DF_TRY(can_fit(l, &c, tokens, fail));
+		DF_TRY(can_fit(l, &c, tokens, now, fail));
 		bool rolled = roll_day(l, &c, now);
 		enum df_err err = daily(l, &c, tokens, now, fail);
 		if (err != DF_OK) {

@@ -103,24 +103,27 @@ void df_limit_learn(struct df_limit *l, const struct df_limit_news *news)
 	int64_t tokens = df_learn_told(news->tokens_limit, news->tokens_left, news->tokens_reset_ms);
 	uint64_t rate = requests > 0 ? (uint64_t)requests * DF_LIMIT_MARGIN : 0;
 	uint64_t token_rate = tokens > 0 ? (uint64_t)tokens * DF_LIMIT_MARGIN / 1000 : 0;
-	if (l->config.rpm && rate >= l->config.rpm * DF_LIMIT_MARGIN)
-		rate = 0; /* never above what was configured, and no news */
-	if (l->config.tpm && token_rate >= l->config.tpm * DF_LIMIT_MARGIN / 1000)
-		token_rate = 0;
+	/* Never above what was configured; but as much again, when less was told before. */
+	bool all_requests = l->config.rpm && rate >= l->config.rpm * DF_LIMIT_MARGIN;
+	bool all_tokens = l->config.tpm && token_rate >= l->config.tpm * DF_LIMIT_MARGIN / 1000;
 	do {
 		if (df_cell_read(l, &c, &head) != DF_OK)
 			return;
 		/* What a 429 has taught is lower than what headers promise; else they are followed. */
-		bool slower = rate && (!c.rate_requests || rate < c.rate_requests || (!l->config.rpm && !c.rate_high));
-		bool fewer = token_rate && token_rate != c.rate_tokens;
-		if ((!slower || rate == c.rate_requests) && !fewer)
+		uint64_t requests_now = all_requests ? 0 : rate, tokens_now = all_tokens ? 0 : token_rate;
+		bool lower = !all_requests && (!c.rate_requests || rate < c.rate_requests);
+		/* What was refused under a limit of the user's rises by itself, slowly: headers that promised too much once would again. */
+		bool raise = !c.rate_high && !(l->config.rpm && c.refused_at);
+		bool other = rate && requests_now != c.rate_requests && (lower || raise);
+		bool other_tokens = token_rate && tokens_now != c.rate_tokens;
+		if (!other && !other_tokens)
 			return;
-		if (slower) {
-			c.rate_requests = rate;
+		if (other) {
+			c.rate_requests = requests_now;
 			c.rate_low = c.rate_high = 0;
 			c.rate_since = df_limit_now(l);
 		}
-		if (fewer)
-			c.rate_tokens = token_rate;
+		if (other_tokens)
+			c.rate_tokens = tokens_now;
 	} while (!df_cell_publish(l, &c, head));
 }
