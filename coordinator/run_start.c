@@ -149,6 +149,18 @@ static void fill_heritage(struct df_run *r)
 	};
 }
 
+/* Of earlier lives: what the rows cost that are written, or what run.json says when one has come to its end. */
+static struct df_costs costs_before(const struct df_run *r)
+{
+	struct df_costs c = r->outputs.costs_before;
+	for (size_t i = 0; i < r->outputs.recovered.n_counter; i++) {
+		const struct df_counter *n = &r->outputs.recovered.counter[i];
+		if (df_str_is(n->name, "usd_nano") && c.spent < (double)n->value / 1e9)
+			c.spent = (double)n->value / 1e9;
+	}
+	return c;
+}
+
 enum df_err df_run_start(struct df_run *r, struct df_fail *fail)
 {
 	const struct df_run_options *o = r->options;
@@ -161,8 +173,9 @@ enum df_err df_run_start(struct df_run *r, struct df_fail *fail)
 	DF_TRY(plan_memory(r, fail));
 	DF_TRY(df_read_paths_of(&r->dataset, &r->read_paths, fail));
 	fill_heritage(r);
+	struct df_costs before = costs_before(r);
 	DF_TRY(df_expenses_open(&r->expenses, o, r->outputs.is_dir ? r->outputs.dir_fd : -1, r->outputs.summary.run_id,
-				r->supervisor, &r->heritage, fail));
+				&before, r->supervisor, &r->heritage, fail));
 	struct df_control_config config = {
 		.dataset = &r->dataset,
 		.grid = &r->grid,

@@ -137,7 +137,7 @@ static enum df_err open_fd(int dir_fd, int *ret_fd, struct df_fail *fail)
 		err = df_fail(
 			fail, DF_ERR_CORRUPT,
 			"'purse' in the run directory is none (%lld bytes): what was spent is not known; remove it to "
-			"count from 0",
+			"count from what rows and run.json say",
 			(long long)st.st_size);
 	else if (st.st_size < BYTES && (errno = posix_fallocate(fd, 0, BYTES)) != 0)
 		err = df_fail_errno(fail, "cannot make the purse of this run");
@@ -157,7 +157,7 @@ static enum df_err take_over(struct page *p, int64_t budget, struct df_fail *fai
 		return df_fail(
 			fail, DF_ERR_CORRUPT,
 			"'purse' in the run directory is damaged: what was spent is not known; remove it to count "
-			"from 0");
+			"from what rows and run.json say");
 	}
 	int64_t committed = atomic_load(&p->committed), spent = atomic_load(&p->spent);
 	if (committed > spent) /* whoever had reserved it is dead */
@@ -420,21 +420,58 @@ bool df_purse_is_capped(const struct df_purse *p)
 	return atomic_load_explicit(&p->page->budget, memory_order_relaxed) > 0;
 }
 
-struct df_purse_view df_purse_look(const struct df_purse *p)
+static struct df_purse_view view(struct page *p)
 {
-	int64_t held = held_by_all(p->page), maybe = atomic_load(&p->page->maybe);
-	int64_t spent = atomic_load(&p->page->spent), committed = atomic_load(&p->page->committed);
+	int64_t maybe = atomic_load(&p->maybe), spent = atomic_load(&p->spent), committed = atomic_load(&p->committed);
 	if (spent > committed) /* it was read while it moved; or a process was killed between two words */
 		spent = committed;
 	maybe = maybe < 0 ? 0 : maybe < spent ? maybe : spent;
 	return (struct df_purse_view){
-		.budget = (double)atomic_load(&p->page->budget) / NANO,
+		.budget = (double)atomic_load(&p->budget) / NANO,
 		.spent = (double)spent / NANO,
 		.reserved = (double)(committed - spent) / NANO,
-		.held = held > 0 ? (double)held / NANO : 0,
 		.maybe = (double)maybe / NANO,
-		.calls = atomic_load(&p->page->calls),
-		.unpriced = atomic_load(&p->page->unpriced),
-		.maybe_calls = atomic_load(&p->page->maybe_calls),
+		.calls = atomic_load(&p->calls),
+		.unpriced = atomic_load(&p->unpriced),
+		.maybe_calls = atomic_load(&p->maybe_calls),
 	};
+}
+
+struct df_purse_view df_purse_look(const struct df_purse *p)
+{
+	int64_t held = held_by_all(p->page);
+	struct df_purse_view v = view(p->page);
+	v.held = held > 0 ? (double)held / NANO : 0;
+	return v;
+}
+
+enum df_err df_purse_peek(int dir_fd, struct df_purse_view *ret_view)
+{
+	struct page page = {0};
+	int fd = openat(dir_fd, "purse", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? DF_ERR_NOT_FOUND : DF_ERR_IO;
+	ssize_t n = TEMP_FAILURE_RETRY(pread(fd, &page, sizeof(page), 0));
+	(void)close(fd);
+	if (n != (ssize_t)sizeof(page) || !is_sound(&page))
+		return DF_ERR_CORRUPT;
+	*ret_view = view(&page);
+	ret_view->spent += ret_view->reserved;
+	ret_view->maybe += ret_view->reserved;
+	ret_view->reserved = 0;
+	return DF_OK;
+}
+
+double df_purse_at_least(struct df_purse *p, double usd)
+{
+	int64_t known;
+	if (!to_nano(usd, &known))
+		return 0;
+	/* others have rounded each call */
+	int64_t missing = known - atomic_load(&p->page->spent), rounding = 1000 + known / 1000;
+	if (missing <= rounding)
+		return 0;
+	add(&p->page->committed, missing);
+	add(&p->page->spent, missing);
+	return (double)missing / NANO;
 }

@@ -58,6 +58,10 @@ struct df_purse_view {
 	uint64_t maybe_calls; /* that `maybe` is of, without those of processes that died */
 };
 struct df_purse_view df_purse_look(const struct df_purse *p); /* about 1 us */
-bool df_purse_is_capped(const struct df_purse *p);            /* there is a budget */
+/* The purse of a run that nobody is at, from outside: what was reserved is spent, maybe. DF_ERR_NOT_FOUND: there is none. */
+enum df_err df_purse_peek(int dir_fd, struct df_purse_view *ret_view) DF_MUST_CHECK;
+/* Other files of the run know that so much was spent: it is, if the purse (new, lost, or older than they are) knew of less. How much less, in USD. */
+double df_purse_at_least(struct df_purse *p, double usd);
+bool df_purse_is_capped(const struct df_purse *p); /* there is a budget */
 
 #endif

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/human.h"
 #include "base/io.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -107,14 +108,32 @@ static enum df_err open_trace(struct df_expenses *e, int dir_fd, struct df_super
 	return df_supervisor_give(supervisor, e->trace_fd, DF_TRACE_FD, fail);
 }
 
+static enum df_err open_purse(struct df_expenses *e, double budget, int dir_fd, const struct df_costs *before,
+			      int *ret_fd, struct df_fail *fail)
+{
+	char z[32];
+	DF_TRY(df_purse_open(dir_fd, budget, &e->purse, ret_fd, fail));
+	if (before->budget > 0 && df_purse_look(e->purse).budget <= 0) { /* it was lost with its purse */
+		df_purse_close(&e->purse);
+		DF_TRY(df_purse_open(dir_fd, before->budget, &e->purse, ret_fd, fail));
+	}
+	double missing = df_purse_at_least(e->purse, before->spent);
+	if (missing > 0)
+		df_warn("'%s' in the run directory was lost or is older than the rows: %s that it does not know of are "
+			"counted as spent",
+			DF_PURSE_NAME, df_human_usd(missing, z));
+	return DF_OK;
+}
+
 enum df_err df_expenses_open(struct df_expenses *e, const struct df_run_options *o, int dir_fd, uint64_t run_id,
-			     struct df_supervisor *supervisor, struct df_heritage *h, struct df_fail *fail)
+			     const struct df_costs *before, struct df_supervisor *supervisor, struct df_heritage *h,
+			     struct df_fail *fail)
 {
 	int fd = -1;
 	*e = (struct df_expenses){.trace_fd = -1};
 	if (!o->has_calls)
 		return DF_OK;
-	DF_TRY(df_purse_open(dir_fd, o->budget, &e->purse, &fd, fail));
+	DF_TRY(open_purse(e, o->budget, dir_fd, before, &fd, fail));
 	DF_TRY(df_supervisor_give(supervisor, fd, DF_PURSE_FD, fail));
 	if (o->trace == DF_TRACE_YES && dir_fd >= 0)
 		DF_TRY(open_trace(e, dir_fd, supervisor, fail));

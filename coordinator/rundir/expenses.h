@@ -34,9 +34,10 @@ struct df_costs {
 	uint64_t maybe_calls; /* of them, those that `maybe` is of; calls of killed workers are not counted */
 };
 
-/* dir_fd: of the run directory; -1: none. Fills the heritage's fields for them. */
+/* dir_fd: of the run directory; -1: none. before: what rows that are written cost, or an earlier life of the run in all, and its budget: a purse that was lost,
+ * or that a power cut has set back, goes on from there. Fills the heritage's fields for them. */
 enum df_err df_expenses_open(struct df_expenses *e, const struct df_run_options *o, int dir_fd, uint64_t run_id,
-			     struct df_supervisor *supervisor, struct df_heritage *h,
+			     const struct df_costs *before, struct df_supervisor *supervisor, struct df_heritage *h,
 			     struct df_fail *fail) DF_MUST_CHECK;
 /* A child of that lane was reaped: what it held of the money may have been paid. */
 void df_expenses_died(struct df_expenses *e, uint64_t lane);

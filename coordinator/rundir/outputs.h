@@ -31,6 +31,7 @@ struct df_outputs {
 	struct df_ending *ending;      /* may stop what takes long here */
 	uint64_t started_wall_ns;      /* of this epoch */
 	double elapsed_before;         /* seconds that earlier epochs ran */
+	struct df_costs costs_before;  /* what run.json says of them */
 	struct df_run_summary summary; /* what run.json says of the request; memory in arena */
 };
 

@@ -171,6 +171,7 @@ static enum df_err compare(struct df_outputs *o, const struct df_run_options *r,
 	o->summary.run_id = there.run_id;
 	o->summary.started_wall_ns = there.started_wall_ns;
 	o->elapsed_before = there.elapsed_seconds;
+	o->costs_before = there.costs;
 	o->told_finished = df_str_is(there.state, "finished");
 	DF_TRY(compare_request(o, &there, fail));
 	return compare_inputs(o, r, d, &there, fail);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,22 @@ static void read_news(struct df_view *v)
 	v->news = mine ? root : NULL;
 }
 
+/* Of a run that was killed: its purse survived, run.json was written when it began. */
+static void read_costs(struct df_view *v)
+{
+	struct df_purse_view purse;
+	if (v->live || v->run.costs.known || df_purse_peek(v->dir_fd, &purse) != DF_OK)
+		return;
+	v->run.costs = (struct df_costs){.known = true,
+					 .spent = purse.spent,
+					 .budget = purse.budget,
+					 .projected = NAN,
+					 .maybe = purse.maybe,
+					 .calls = purse.calls,
+					 .unpriced = purse.unpriced < purse.calls ? purse.unpriced : purse.calls,
+					 .maybe_calls = purse.maybe_calls};
+}
+
 static enum df_err look(struct df_view *v, struct df_fail *fail)
 {
 	v->live = is_live(v->dir_fd);
@@ -70,6 +87,7 @@ static enum df_err look(struct df_view *v, struct df_fail *fail)
 		return df_fail(fail, DF_ERR_NOT_FOUND,
 			       "'%s' is not a run directory: it has neither run.json nor a journal", v->path);
 	read_news(v);
+	read_costs(v);
 	v->generations = df_retry_generations(v->path);
 	return DF_OK;
 }

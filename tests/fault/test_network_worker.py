@@ -192,6 +192,34 @@ class Network(RunCase):
         self.assertEqual(server.stats()["requests"], 300)
         self.assertGreater(self.state()["costs"]["usd"], costs["usd"])
 
+    def test_a_purse_that_is_lost_forgets_neither_the_budget_nor_what_was_spent(self):
+        server = self.server(delay=20)
+        self.write("in.jsonl", documents(300, 600))
+        command = [self.llm(server), "-j", 2, "-o", "out", "in.jsonl"]
+        self.docflume(*command, "--budget", "0.0008", code=4)
+        spent, requests = self.state()["costs"]["usd"], server.stats()["requests"]
+        self.assertGreater(spent, 0.0005)
+        for damage in (lambda p: p.unlink(), lambda p: p.write_bytes(b""), lambda p: p.write_bytes(bytes(20480))):
+            damage(self.dir / "out" / "purse")
+            result = self.docflume(*command, code=4)  # with the budget it was begun with
+            self.assertIn("'purse' in the run directory was lost", result.err)
+            self.assertAlmostEqual(self.state()["costs"]["usd"], spent, delta=0.00002)
+            self.assertLessEqual(self.state()["costs"]["usd"], 0.0008)
+        self.assertLessEqual(server.stats()["requests"], requests + 4)
+        self.docflume(*command, "--budget", "1")
+        self.assert_all_once(300)
+
+    def test_the_status_of_a_killed_run_tells_what_it_cost(self):
+        server = self.server(delay=300)
+        self.write("in.jsonl", documents(400, 900))
+        child = self.begin(self.llm(server, "concurrency=40"), "-j", 2, "--budget", "3", "-o", "out", "in.jsonl", stderr=-3, stdout=-3)
+        self.wait_until("answers come", lambda: server.stats()["texts_paid"] >= 80)
+        child.kill()
+        child.wait()
+        self.wait_until("it is dead", lambda: "dead" in self.flume("status", "out").out)
+        self.assertRegex(self.flume("status", "out").out, r"costs +\d+ calls for \$0\.0\d+ \(\$0\.0\d+ of it only maybe\), of \$3\.00\n")
+        self.assertGreater(json.loads(self.flume("status", "out", "--json").out)["costs"]["usd_spent"], 0.0001)
+
     def test_a_daily_limit_stops_the_run_with_its_words(self):
         server = self.server(delay=5)
         self.write("in.jsonl", documents(200, 600))
