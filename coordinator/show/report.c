@@ -103,20 +103,22 @@ static void add_unpriced(struct df_buf *b, const struct df_report *r)
 	df_buf_release(&models);
 }
 
-/* "120 calls for $0.0312 (budget $5.00)" */
+/* "120 calls for $0.0312 (budget $5.00), 80 more from the cache" */
 static void tell_costs(const struct df_report *r)
 {
-	char n[64], spent[32], budget[32];
+	char n[64], spent[32], budget[32], more[32];
 	const struct df_costs *c = &r->costs;
 	struct df_buf unpriced;
+	uint64_t cached = total(r->totals, "cached"); /* of rows: an identical ask in flight counts, too */
 	if (!c->known)
 		return;
 	bool capped = c->budget > 0;
 	df_buf_init(&unpriced, 8192);
 	add_unpriced(&unpriced, r);
-	df_info("%s for %s%s%s%s%s", df_human_number_of(c->calls, "call", n),
+	df_info("%s for %s%s%s%s%s%s%s%s", df_human_number_of(c->calls, "call", n),
 		df_human_usd(c->spent + c->reserved, spent), df_buf_z(&unpriced), capped ? " (budget " : "",
-		capped ? df_human_usd(c->budget, budget) : "", capped ? ")" : "");
+		capped ? df_human_usd(c->budget, budget) : "", capped ? ")" : "", cached ? ", " : "",
+		cached ? df_human_count(cached, more) : "", cached ? " more from the cache" : "");
 	df_buf_release(&unpriced);
 }
 

@@ -188,6 +188,7 @@ class Runs(Case):
         result = self.flume(*self.llm("two"))
         self.assertEqual(result.code, 0, result.err)
         self.assertEqual(len(self.attempts("two")), 0)
+        self.assertIn("0 calls for $0.00, 300 more from the cache", result.err)
         rows = [sorted((self.dir / o / "part-00000.jsonl").read_text().splitlines()) for o in ("one", "two")]
         self.assertEqual(rows[0], rows[1])
         # another question is another answer
