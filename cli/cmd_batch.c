@@ -7,12 +7,14 @@
  */
 #include "cli/commands.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/human.h"
 #include "base/log.h"
 #include "cli/batch_rows.h"
 #include "cli/cache_option.h"
@@ -196,13 +198,14 @@ static int exit_code(enum df_err err, const struct df_fail *fail)
 
 static int tell(const struct df_batch_counts *c)
 {
-	df_info("%llu documents in: %llu out (%llu rows), %llu filtered, %llu rejected; %llu calls, %llu of them in "
-		"the "
-		"cache; "
-		"%.6f USD",
-		(unsigned long long)c->in, (unsigned long long)c->out, (unsigned long long)c->rows,
-		(unsigned long long)c->filtered, (unsigned long long)c->rejected, (unsigned long long)c->calls,
-		(unsigned long long)c->cached, c->usd);
+	char in[48], rows[48], calls[48], cached[32], usd[32], unpriced[80];
+	df_info("%s in = %" PRIu64 " out + %" PRIu64 " filtered + %" PRIu64 " rejected; %s",
+		df_human_number_of(c->in, "document", in), c->out, c->filtered, c->rejected,
+		df_human_number_of(c->rows, "row", rows));
+	df_info("%s for %s%s, %s of them in the cache", df_human_number_of(c->calls, "call", calls),
+		df_human_usd(c->usd, usd),
+		df_human_unpriced(c->unpriced, c->calls - (c->cached < c->calls ? c->cached : 0), unpriced),
+		df_human_count(c->cached, cached));
 	return c->rejected || c->source_errors ? DF_EXIT_REJECTS : DF_EXIT_OK;
 }
 

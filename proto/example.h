@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/map.h"
 #include "base/str.h"
 
 #define DF_EXAMPLE_PREFIX "example:"
@@ -24,5 +25,10 @@ struct df_example {
 void df_example_add_name(struct df_buf *out, struct df_str kind, struct df_str id, const char *message);
 /* false: the name is of another counter. */
 bool df_example_split(struct df_str name, struct df_example *ret_example);
+
+/* " (clean:min_chars 12, input:sample 3)": the counters below a prefix ("rejected:"), in the order of their names; nothing where there are none. */
+void df_example_add_kinds(struct df_buf *b, const struct df_map *totals, const char *prefix);
+/* One line (log) for each kind that has an example, in the order of their names. */
+void df_examples_tell(const struct df_map *totals);
 
 #endif

@@ -11,39 +11,12 @@
 #include "base/log.h"
 #include "coordinator/life/ending.h"
 #include "coordinator/rundir/retry.h"
-#include "coordinator/show/examples.h"
+#include "proto/example.h"
 
 static uint64_t total(const struct df_map *totals, const char *name)
 {
 	const uint64_t *v = totals ? df_map_get(totals, df_str_from(name)) : NULL;
 	return v ? *v : 0;
-}
-
-/* " (clean:min_chars 12, input:sample 3)": the counters below a prefix, by name. */
-static void add_details(struct df_buf *b, const struct df_map *totals, const char *prefix)
-{
-	size_t n = strlen(prefix);
-	const struct df_map_slot *last = NULL;
-	bool any = false;
-	for (;;) { /* few names: the next in order of name is searched each time */
-		const struct df_map_slot *next = NULL;
-		for (size_t i = 0; i < totals->n_slot; i++) {
-			const struct df_map_slot *s = &totals->slots[i];
-			if (!s->key.p || !s->value || !df_str_starts(s->key, prefix))
-				continue;
-			if ((!last || strcmp(s->key.p, last->key.p) > 0) &&
-			    (!next || strcmp(s->key.p, next->key.p) < 0))
-				next = s;
-		}
-		if (!next)
-			break;
-		(void)df_buf_addf(b, "%s" DF_STR_FMT " %llu", any ? ", " : " (", (int)(next->key.n - n),
-				  next->key.p + n, (unsigned long long)next->value);
-		any = true;
-		last = next;
-	}
-	if (any)
-		(void)df_buf_addc(b, ')');
 }
 
 static void add_count(struct df_buf *b, const char *before, uint64_t n, const char *after)
@@ -94,7 +67,7 @@ static void add_unpriced(struct df_buf *b, const struct df_report *r)
 	struct df_buf models;
 	struct df_str said = df_str_from(df_human_unpriced(r->costs.unpriced, r->costs.calls, words));
 	df_buf_init(&models, 4096);
-	add_details(&models, r->totals, "unpriced:"); /* " (openai/mine 3)" */
+	df_example_add_kinds(&models, r->totals, "unpriced:"); /* " (openai/mine 3)" */
 	if (said.n && models.n > 3)
 		(void)df_buf_addf(b, "%.*s: %.*s; give price_in and price_out in models.yaml)", (int)said.n - 1, said.p,
 				  (int)models.n - 3, models.p + 2);
@@ -153,7 +126,7 @@ static void tell_dims(const struct df_map *totals)
 	struct df_buf dims;
 	size_t n = 0;
 	df_buf_init(&dims, 4096);
-	add_details(&dims, totals, "dim:"); /* " (1536 200, 3072 17)" */
+	df_example_add_kinds(&dims, totals, "dim:"); /* " (1536 200, 3072 17)" */
 	for (size_t i = 0; i < totals->n_slot; i++)
 		n += totals->slots[i].key.p && totals->slots[i].value && df_str_starts(totals->slots[i].key, "dim:");
 	if (n > 1)
@@ -176,9 +149,9 @@ static void closing_lines(const struct df_report *r)
 	(void)df_buf_addf(&b, "%s in = ", df_human_number_of(total(r->totals, "in"), "document", z));
 	add_count(&b, "", total(r->totals, "out"), " out + ");
 	add_count(&b, "", total(r->totals, "filtered"), " filtered");
-	add_details(&b, r->totals, "filtered:");
+	df_example_add_kinds(&b, r->totals, "filtered:");
 	add_count(&b, " + ", total(r->totals, "rejected"), " rejected");
-	add_details(&b, r->totals, "rejected:");
+	df_example_add_kinds(&b, r->totals, "rejected:");
 	df_info("%s", df_buf_z(&b));
 	df_examples_tell(r->totals);
 	df_buf_reset(&b);

@@ -64,6 +64,31 @@ class Show(BatchCase):
             self.assertEqual(view["state"], "waits")
             self.assertGreater(view["usd_spent"], 0)
 
+    def test_the_last_lines_name_each_kind_of_reject_once_and_money_as_run_does(self):
+        self.documents(20)
+        self.write("odd.jsonl", b'{"id":"broken\n{"id":"n","text":5}\n{"id":"short","text":"x"}\n')
+        with self.server(bad="number 1") as server:  # and 10 to 19
+            result = self.batch("clean min_chars=3 | " + self.llm(server.url()), code=3, inputs=("in.jsonl", "odd.jsonl"))
+            again = self.batch("clean min_chars=3 | " + self.llm(server.url()), code=3, inputs=("in.jsonl", "odd.jsonl"))
+        self.assertRegex(result.err, r"round 1: 20 requests in 1 file, \$0\.\d+ at most\n")
+        self.assertIn("docflume: filtered (clean:min_chars 1)\n", result.err)
+        self.assertIn("docflume: rejected (input:parse 1, input:type 1, llm:range 11)\n", result.err)
+        for line in ("input:parse, e.g. 'odd.jsonl, byte 0': ", "input:type, e.g. 'n': ", "llm:range, e.g. 'd1': "):
+            self.assertEqual(result.err.count(line), 1, result.err)
+        self.assertNotIn("llm:again", result.err)  # what waited in the first pass is no reject
+        last = result.err.splitlines()[-2:]
+        self.assertEqual(last[0], "docflume: 23 documents in = 9 out + 1 filtered + 13 rejected; 9 rows")
+        self.assertRegex(last[1], r"^docflume: 20 calls for \$0\.\d+, 0 of them in the cache$")
+        self.assertEqual(again.err.splitlines(), last)
+        self.assertNotRegex((self.dir / "out" / "batch.json").read_text(), r'usd":[\d.]+[eE]')
+
+    def test_what_nobody_prices_is_not_told_as_free(self):
+        self.documents(2)
+        with self.server() as server:
+            result = self.batch(f"llm model=openai/mine base_url={server.url()} prompt='{{{{text}}}}'")
+        self.assertIn("price that is not known", result.err)
+        self.assertIn("2 calls for $0.00 (at unknown prices), 0 of them", result.err)
+
     def test_rejects_are_exit_code_3_of_status_and_no_fault_of_verify(self):
         self.documents(20)
         with self.server(bad="number 13") as server:

@@ -209,7 +209,9 @@ static void count_money(struct reading *r, const struct df_answer *answer)
 	double usd = df_price_of(r->info, &answer->usage) * DF_BATCH_PRICE;
 	s->tokens_in += answer->usage.in;
 	s->tokens_out += answer->usage.out;
-	if (!isnan(usd))
+	if (isnan(usd))
+		s->unpriced++;
+	else
 		s->usd += usd;
 }
 

@@ -51,7 +51,8 @@ enum df_err df_answers_read(struct df_answers *a, const struct df_answer_at *at,
 struct df_answers_stats {
 	uint64_t here, failed, lines, damaged;
 	uint64_t tokens_in, tokens_out;
-	double usd; /* of all answers, at the price of batches; those without a price are left out */
+	uint64_t unpriced; /* answers whose price nobody knows */
+	double usd;        /* of all answers, at the price of batches; those without a price are left out */
 };
 struct df_answers_stats df_answers_stats(const struct df_answers *a);
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -18,8 +19,10 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/human.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "proto/example.h"
 #include "worker/batch/own.h"
 #include "worker/batch/rounds.h"
 #include "worker/cache/cache.h"
@@ -199,7 +202,7 @@ static enum df_err make_pass(struct df_batch_run *b, struct df_fail *fail)
 	const struct df_request_files_config config = {
 		.dir_fd = b->dir_fd, .state = &b->state, .lines_max = b->o->file_lines, .bytes_max = b->o->file_bytes};
 	df_counters_reset(&b->counters);
-	b->pending = b->source_errors = 0;
+	b->pending = b->unbounded = b->source_errors = 0;
 	b->fault.code = DF_OK;
 	df_answers_begin_pass(b->answers);
 	const bool want[DF_N_OUTPUT] = {
@@ -214,6 +217,7 @@ static enum df_err make_pass(struct df_batch_run *b, struct df_fail *fail)
 static enum df_err begin_round(struct df_batch_run *b, struct df_fail *fail)
 {
 	double worst = 0, spent = df_answers_stats(b->answers).usd;
+	char n[48], files[48], most[32], so_far[32], budget[32];
 	struct df_batch_state *s = &b->state;
 	size_t before = 0;
 	for (size_t i = 0; i < s->n_file; i++)
@@ -223,14 +227,36 @@ static enum df_err begin_round(struct df_batch_run *b, struct df_fail *fail)
 		while (s->n_file > before)
 			df_batch_state_drop_last(s);
 		return df_fail(fail, DF_ERR_QUOTA,
-			       "%" PRIu64 " requests could cost up to %.6f USD; with %.6f spent that passes the budget "
-			       "of %.6f. Nothing of it was sent; the same command with a larger budget goes on",
-			       b->pending, worst, spent, b->o->budget);
+			       "%s could cost up to %s; with %s spent that passes the budget of %s. Nothing of it was "
+			       "sent; the "
+			       "same command with a larger budget goes on",
+			       df_human_number_of(b->pending, "request", n), df_human_usd(worst, most),
+			       df_human_usd(spent, so_far), df_human_usd(b->o->budget, budget));
 	}
 	s->round++;
-	df_info("round %u: %" PRIu64 " requests in %zu files, %.4f USD at most", s->round, b->pending,
-		s->n_file - before, worst);
+	char unknown[80] = "";
+	if (b->unbounded)
+		(void)snprintf(unknown, sizeof(unknown), ", and what %s at a price that is not known",
+			       b->unbounded == 1 ? "one costs" : "some cost");
+	df_info("round %u: %s in %s, %s at most%s", s->round, df_human_number_of(b->pending, "request", n),
+		df_human_number_of(s->n_file - before, "file", files), df_human_usd(worst, most), unknown);
 	return df_batch_state_save(b->dir_fd, s, fail);
+}
+
+/* What was left out, and why: as a run's last lines say it. */
+static void tell_kinds(const struct df_batch_run *b)
+{
+	struct df_buf kinds;
+	df_buf_init(&kinds, 65536);
+	df_example_add_kinds(&kinds, &b->counters.map, "filtered:");
+	if (kinds.n)
+		df_info("filtered%s", df_buf_z(&kinds));
+	df_buf_reset(&kinds);
+	df_example_add_kinds(&kinds, &b->counters.map, "rejected:");
+	if (kinds.n)
+		df_info("rejected%s", df_buf_z(&kinds));
+	df_buf_release(&kinds);
+	df_examples_tell(&b->counters.map);
 }
 
 static enum df_err finish(struct df_batch_run *b, struct df_fail *fail)
@@ -249,13 +275,16 @@ static enum df_err finish(struct df_batch_run *b, struct df_fail *fail)
 		.source_errors = b->source_errors,
 		.tokens_in = answers.tokens_in,
 		.tokens_out = answers.tokens_out,
-		.usd = answers.usd,
+		.unpriced = answers.unpriced,
+		.usd = round(answers.usd * 1e9) / 1e9, /* as batch.json keeps it */
 	};
 	if (c->in != c->out + c->filtered + c->rejected)
 		return df_fail(fail, DF_ERR_BUG, "%" PRIu64 " documents in, but %" PRIu64 " have a fate", c->in,
 			       c->out + c->filtered + c->rejected);
 	b->state.finished = true;
-	return df_batch_state_save(b->dir_fd, &b->state, fail);
+	DF_TRY(df_batch_state_save(b->dir_fd, &b->state, fail));
+	tell_kinds(b);
+	return DF_OK;
 }
 
 static enum df_err rounds(struct df_batch_run *b, struct df_fail *fail)

@@ -24,6 +24,7 @@ enum df_err df_batch_ask(struct df_batch_run *b, struct df_str custom_id, struct
 		return df_fail(fail, err, "more than %u requests in one run", DF_BATCH_REQUESTS_MAX);
 	DF_TRY(df_request_files_add(b->requests, model, endpoint, line, isnan(worst_usd) ? 0 : worst_usd, fail));
 	b->pending++;
+	b->unbounded += isnan(worst_usd);
 	b->out.broken = true;
 	return DF_OK;
 }

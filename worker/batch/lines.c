@@ -4,10 +4,13 @@
  * failed for good, or is none, is a reject: the line with a member "docflume" that says why, or the bytes as a string.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "proto/example.h"
 #include "worker/batch/own.h"
 #include "worker/read/reader.h"
 
@@ -49,6 +52,24 @@ static enum df_err add_row(struct lines *l, bool reject)
 	return df_batch_out_add(&b->out, reject ? DF_OUTPUT_REJECTS : DF_OUTPUT_JSONL, l->row.p, l->row.n, 1, l->fail);
 }
 
+/* With an example of its kind, as job_batch.c does. */
+static void count_reject(struct lines *l, const struct request *q, enum df_err err, const char *words)
+{
+	char name[64], place[160];
+	struct df_buf example;
+	(void)snprintf(name, sizeof(name), "rejected:batch:%s", df_err_name(err));
+	if (!df_map_get(&l->b->counters.map, df_str_from(name))) {
+		(void)snprintf(place, sizeof(place), "%.100s, byte %llu", l->source->name,
+			       (unsigned long long)q->offset);
+		df_buf_init(&example, 4096);
+		df_example_add_name(&example, df_str_from(strchr(name, ':') + 1), df_str_from(place), words);
+		if (df_buf_err(&example) == DF_OK)
+			df_counters_add(&l->b->counters, df_buf_z(&example), 1);
+		df_buf_release(&example);
+	}
+	df_counters_add(&l->b->counters, name, 1);
+}
+
 static enum df_err reject(struct lines *l, const struct request *q, bool is_object, enum df_err err, const char *words)
 {
 	struct df_str line = df_str_trim(q->line);
@@ -68,6 +89,7 @@ static enum df_err reject(struct lines *l, const struct request *q, bool is_obje
 			  (unsigned long long)q->offset, df_err_name(err));
 	(void)df_json_add_string(&l->row, df_str_from(words));
 	(void)df_buf_addz(&l->row, "}}\n");
+	count_reject(l, q, err, words);
 	return add_row(l, true);
 }
 

@@ -55,6 +55,7 @@ struct df_batch_run {
 	struct df_batch_out out;
 	struct df_counters counters; /* of the pass */
 	uint64_t pending;            /* calls of the pass that wait for an answer */
+	uint64_t unbounded;          /* of them, those that may cost nobody knows what */
 	uint64_t source_errors;
 	struct df_fail fault; /* of a call, for which the pass has to end; code DF_OK: none */
 };

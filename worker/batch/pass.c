@@ -9,6 +9,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "proto/example.h"
 #include "worker/batch/own.h"
 #include "worker/cellblock.h"
 #include "worker/job.h"
@@ -53,13 +54,27 @@ enum df_err df_batch_open_pipeline(struct df_batch_run *b, struct df_fail *fail)
 
 /* ------------------------------------------------------------------ what the job answers */
 
+/* Each lease may have one of a kind; the first is enough. */
+static bool has_example(const struct df_counters *c, struct df_str name)
+{
+	struct df_example one, other;
+	if (!df_example_split(name, &one))
+		return false;
+	for (size_t i = 0; i < c->map.n_slot; i++)
+		if (c->map.slots[i].key.p && c->map.slots[i].value && df_example_split(c->map.slots[i].key, &other) &&
+		    df_str_eq(one.kind, other.kind))
+			return true;
+	return false;
+}
+
 static enum df_err add_counters(struct pass *p, const struct df_result *r)
 {
 	for (size_t i = 0; i < r->n_counter; i++) {
 		struct df_str name = df_arena_copy(&p->message, r->counter[i].name); /* with a NUL */
 		if (!name.p)
 			return DF_ERR_NOMEM;
-		df_counters_add(&p->b->counters, name.p, r->counter[i].value);
+		if (!has_example(&p->b->counters, name))
+			df_counters_add(&p->b->counters, name.p, r->counter[i].value);
 	}
 	return p->b->counters.err;
 }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "base/clock.h"
+#include "base/human.h"
 #include "base/log.h"
 #include "worker/batch/proof.h"
 
@@ -77,6 +78,7 @@ static bool must_wait(const struct df_batch_run *b, const struct df_batch_file *
 static enum df_err create(struct df_batch_run *b, struct df_batch_file *f, const struct df_remote_place *at,
 			  struct df_fail *fail)
 {
+	char lines[48];
 	uint64_t now = df_clock_mono(&df_clock_real);
 	if (f->not_before > now || must_wait(b, f, at))
 		return DF_OK;
@@ -85,7 +87,7 @@ static enum df_err create(struct df_batch_run *b, struct df_batch_file *f, const
 	DF_TRY(save(b, f, DF_BATCH_CREATING, fail));
 	enum df_err err = df_remote_create_batch(b->remote, at, b->dir_fd, f, b->state.run, fail);
 	if (err == DF_OK) {
-		df_info("batch %u: '%s', %" PRIu64 " requests", f->no, f->batch, f->lines);
+		df_info("batch %u: '%s', %s", f->no, f->batch, df_human_number_of(f->lines, "request", lines));
 		return save(b, f, DF_BATCH_CREATED, fail);
 	}
 	if (err == DF_ERR_AGAIN || err == DF_ERR_INTERRUPTED) {

@@ -157,6 +157,7 @@ static void add_counts(struct df_buf *b, const struct df_batch_counts *c)
 	add_number(b, "cached", c->cached);
 	add_number(b, "tokens_in", c->tokens_in);
 	add_number(b, "tokens_out", c->tokens_out);
+	add_number(b, "unpriced_calls", c->unpriced);
 	add_usd(b, "usd", c->usd);
 	(void)df_buf_addc(b, '}');
 }
@@ -271,6 +272,7 @@ static void read_counts(struct df_batch_state *s, const struct df_json *j)
 	c->cached = df_json_get_u64(j, "cached", 0);
 	c->tokens_in = df_json_get_u64(j, "tokens_in", 0);
 	c->tokens_out = df_json_get_u64(j, "tokens_out", 0);
+	c->unpriced = df_json_get_u64(j, "unpriced_calls", 0);
 	c->usd = usd && usd->type == DF_JSON_NUMBER ? usd->number : 0;
 }
 

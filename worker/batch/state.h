@@ -51,6 +51,7 @@ struct df_batch_file {
 struct df_batch_counts {
 	uint64_t in, out, filtered, rejected, rows, calls, cached, source_errors;
 	uint64_t tokens_in, tokens_out;
+	uint64_t unpriced; /* answers whose price nobody knows: usd is without them */
 	double usd;
 };
 
