@@ -244,6 +244,7 @@
 #define DF_HTTP_HOSTS_MAX 256            /* remembered: look-up made, HTTP/2 spoken */
 #define DF_HTTP_NAME_SECONDS 120         /* an address that was looked up is used so long */
 #define DF_SSE_EVENT_MAX (16U << 20)     /* data of one event */
+#define DF_STREAM_LINGER_MS 2000         /* what may come behind a stream's end event: usage, the end of the body */
 #define DF_PLAIN_STREAM_MAX (32U << 20)  /* a whole answer where a stream was asked for */
 
 #endif

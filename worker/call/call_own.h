@@ -147,6 +147,7 @@ struct df_flight_stream {
 	struct df_answer answer; /* of an event that said failed */
 	struct df_str rest;      /* a fake stream's text that was not passed on yet */
 	uint32_t pieces_left;
+	uint64_t linger; /* the timer of a connection that stays open behind the end event; 0: none */
 };
 
 struct df_flight {

@@ -61,6 +61,24 @@ static bool on_lines(struct df_flight *f, const char *p, size_t n)
 	return true;
 }
 
+/* Asked again, it would be as long. */
+static void event_too_long(struct df_flight_stream *s)
+{
+	s->answer.class = DF_CALL_BAD_ANSWER;
+	(void)snprintf(s->answer.message, sizeof(s->answer.message), "an event of the stream has more than %u MB",
+		       DF_SSE_EVENT_MAX >> 20);
+	s->stream.failed = true;
+}
+
+/* The answer is whole, and its server says no more but does not hang up: nobody waits for it till the time-out. */
+static void linger_ends(void *self)
+{
+	struct df_flight *f = self;
+	f->stream->linger = 0;
+	if (f->http)
+		df_http_cancel(f->route->caller->http, f->http);
+}
+
 static bool on_data(void *self, const char *p, size_t n)
 {
 	struct df_flight *f = self;
@@ -73,6 +91,12 @@ static bool on_data(void *self, const char *p, size_t n)
 		more = on_lines(f, p, n);
 	else
 		more = df_sse_feed(&f->stream->sse, p, n, on_event, f) == DF_OK;
+	if (!more && !f->stream->stream.failed)
+		event_too_long(f->stream);
+	if (f->stream->stream.ended && !f->stream->linger &&
+	    df_http_at(c->http, df_http_now(c->http) + DF_STREAM_LINGER_MS * DF_MS, linger_ends, f,
+		       &f->stream->linger) != DF_OK)
+		f->stream->linger = 0; /* the request has its own time-out */
 	df_engine_leave(c);
 	return more;
 }
@@ -93,6 +117,8 @@ static void stream_free(struct df_flight *f)
 {
 	if (!f->stream)
 		return;
+	if (f->stream->linger)
+		df_http_unset(f->route->caller->http, f->stream->linger);
 	df_sse_release(&f->stream->sse);
 	df_buf_release(&f->stream->line);
 	df_stream_release(&f->stream->stream);
