@@ -39,7 +39,9 @@ static enum df_err grow(struct df_trace_ids *s)
 	}
 	free(s->id);
 	free(s->value);
-	*s = more;
+	s->id = more.id;
+	s->value = more.value;
+	s->cap = more.cap;
 	return DF_OK;
 }
 
