@@ -39,7 +39,8 @@ struct df_opt {
 		max; /* INT, SIZE, FLOAT; both 0: no range; for STRING max is the largest length in bytes, 0 = 65536 */
 	const char *choices; /* ENUM */
 	bool required;
-	bool file;              /* STRING: "@path" stands for the text of that file (cli/resolve.h) */
+	bool pace; /* how fast or how stubbornly, never what comes of it: a run goes on with another value */
+	bool file; /* STRING: "@path" stands for the text of that file (cli/resolve.h) */
 	const char *value_name; /* shown in help, e.g. "N"; NULL: made from the type */
 	const char *help;       /* one sentence or two, no full stop needed */
 };

@@ -90,11 +90,45 @@ static int64_t workers_for(uint64_t in_flight)
 	return (int64_t)((in_flight + DF_CALLS_OF_WORKER - 1) / DF_CALLS_OF_WORKER);
 }
 
+static enum df_err format(struct request *q, const struct df_pipeline *p, struct df_str *ret)
+{
+	struct df_buf text;
+	df_buf_init(&text, 2 * DF_PIPELINE_BYTES_MAX);
+	enum df_err err = df_pipeline_format(p, &text);
+	*ret = df_arena_copy(q->arena, df_buf_str(&text));
+	df_buf_release(&text);
+	return err == DF_OK && ret->p ? DF_OK : no_memory(q);
+}
+
+/* Without what may change from life to life: limits that were too high last night do not make another run. */
+static enum df_err format_fixed(struct request *q, const struct df_stage_class *const *class, struct df_str *ret)
+{
+	struct df_pipeline *fixed = df_arena_array(q->arena, 1, sizeof(*fixed));
+	if (!fixed)
+		return no_memory(q);
+	*fixed = *q->pipeline;
+	for (size_t i = 0; i < fixed->n_stage; i++) {
+		struct df_pipeline_stage *s = &fixed->stage[i];
+		const struct df_pipeline_opt *all = s->opt;
+		size_t n_all = s->n_opt;
+		s->n_opt = 0;
+		s->opt = df_arena_array(q->arena, n_all + 1, sizeof(*s->opt));
+		if (!s->opt)
+			return no_memory(q);
+		for (size_t k = 0; k < n_all; k++) {
+			const struct df_opt *row =
+				class[i]->options ? df_conf_find(class[i] -> options, all[k].key) : NULL;
+			if (!row || !row->pace)
+				s->opt[s->n_opt++] = all[k];
+		}
+	}
+	return format(q, fixed, ret);
+}
+
 static enum df_err check_pipeline(struct request *q)
 {
 	const struct df_stage_class **class = NULL;
 	void **options = NULL;
-	struct df_buf text;
 	struct df_run_options *run = &q->r->run;
 	for (size_t i = 0; i < q->args.n_override; i++) {
 		const struct df_arg_override *o = &q->args.override[i];
@@ -110,12 +144,9 @@ static enum df_err check_pipeline(struct request *q)
 		q->computes |= (class[i] -> flags &(DF_STAGE_MODEL | DF_STAGE_VECTORS | DF_STAGE_COMMANDS)) != 0;
 		q->in_flight += calls_in_flight(class[i], options[i]);
 	}
-	df_buf_init(&text, 2 * DF_PIPELINE_BYTES_MAX);
-	enum df_err err = df_pipeline_format(q->pipeline, &text);
 	run->pipeline = q->pipeline;
-	run->pipeline_text = df_arena_copy(q->arena, df_buf_str(&text));
-	df_buf_release(&text);
-	return err == DF_OK && run->pipeline_text.p ? DF_OK : no_memory(q);
+	DF_TRY(format(q, q->pipeline, &run->pipeline_text));
+	return format_fixed(q, class, &run->pipeline_fixed);
 }
 
 static enum df_err find_inputs(struct request *q, bool stdin_is_terminal)

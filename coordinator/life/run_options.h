@@ -30,10 +30,12 @@ struct df_run_options {
 	/* --- the pipeline --- */
 	const struct df_pipeline *pipeline; /* overrides applied; every stage and option checked */
 	struct df_str pipeline_text;        /* its canonical text: what workers parse and run.json keeps */
-	bool has_side_effects;              /* a stage is DF_STAGE_SIDE_EFFECTS: nothing is redone at the tail */
-	bool has_vectors;                   /* a stage is DF_STAGE_VECTORS */
-	bool has_model;                     /* a stage is DF_STAGE_MODEL: workers start slowly */
-	bool has_calls; /* a stage is DF_STAGE_NETWORK: it waits for the network, and may cost money */
+	struct df_str
+		pipeline_fixed; /* the same without options that may be others when the run goes on (df_opt.pace) */
+	bool has_side_effects;  /* a stage is DF_STAGE_SIDE_EFFECTS: nothing is redone at the tail */
+	bool has_vectors;       /* a stage is DF_STAGE_VECTORS */
+	bool has_model;         /* a stage is DF_STAGE_MODEL: workers start slowly */
+	bool has_calls;         /* a stage is DF_STAGE_NETWORK: it waits for the network, and may cost money */
 
 	/* --- input --- */
 	const struct df_str

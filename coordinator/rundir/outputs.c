@@ -15,7 +15,8 @@
 /* What must be the same when a run goes on: the pipeline, how records are read and cut, what is written. Not: workers, progress, part size. */
 uint64_t df_outputs_fingerprint(const struct df_run_options *o, uint64_t dataset)
 {
-	const struct df_str text[] = {o->pipeline_text, o->id_key, o->text_key};
+	const struct df_str text[] = {o->pipeline_fixed.n ? o->pipeline_fixed : o->pipeline_text, o->id_key,
+				      o->text_key};
 	char numbers[256];
 	uint64_t h = dataset;
 	for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)

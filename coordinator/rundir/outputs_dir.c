@@ -66,6 +66,7 @@ static enum df_err describe(struct df_outputs *o, const struct df_run_options *r
 		.state = DF_STR("running"),
 		.started_wall_ns = o->started_wall_ns,
 		.pipeline = r->pipeline_text,
+		.pipeline_fixed = r->pipeline_fixed.n ? r->pipeline_fixed : r->pipeline_text,
 		.option = opt,
 		.n_option = N_OPTION,
 		.cell_bytes = r->cell_size,

@@ -98,17 +98,23 @@ static size_t compare_options(const struct df_run_summary *there, const struct d
 	return n;
 }
 
+static struct df_str fixed(const struct df_run_summary *s)
+{
+	return s->pipeline_fixed.n ? s->pipeline_fixed : s->pipeline;
+}
+
 bool df_run_diff(const struct df_run_summary *there, const struct df_run_summary *asked, struct df_buf *lines,
 		 struct df_buf *what)
 {
-	bool pipeline = !df_str_eq(there->pipeline, asked->pipeline);
+	struct df_str was = fixed(there), is = fixed(asked);
+	bool pipeline = !df_str_eq(was, is);
 	struct df_str name = {NULL, 0};
 	if (pipeline) {
-		size_t at = common(there->pipeline, asked->pipeline);
+		size_t at = common(was, is);
 		(void)df_buf_addz(lines, "pipeline: was ");
-		add_value(lines, there->pipeline, at);
+		add_value(lines, was, at);
 		(void)df_buf_addz(lines, "\npipeline: now ");
-		add_value(lines, asked->pipeline, at);
+		add_value(lines, is, at);
 		(void)df_buf_addc(lines, '\n');
 		(void)df_buf_addz(what, "pipeline");
 	}

@@ -295,6 +295,8 @@ static void format(const struct df_run_summary *s, struct df_buf *b)
 	put_double(b, "elapsed_seconds", s->elapsed_seconds);
 	put_u64(b, "epochs", s->epoch);
 	put_str(b, "pipeline", s->pipeline);
+	if (s->pipeline_fixed.n && !df_str_eq(s->pipeline_fixed, s->pipeline))
+		put_str(b, "pipeline_fixed", s->pipeline_fixed);
 	open_in(b, "options", '{');
 	for (size_t i = 0; i < s->n_option; i++) {
 		put_key(b, s->option[i].name);

@@ -54,6 +54,7 @@ struct df_run_summary {
 	double elapsed_seconds;                     /* over all epochs */
 	uint32_t epoch;                             /* the last one */
 	struct df_str pipeline;                     /* canonical */
+	struct df_str pipeline_fixed;               /* what of it must be the same when the run goes on; empty: all */
 	const struct df_run_option *option;
 	size_t n_option;
 	uint64_t cell_bytes, n_source, source_bytes;

@@ -95,10 +95,13 @@ static enum df_err parse(struct df_str text, struct df_arena *arena, struct df_r
 				   .elapsed_seconds = elapsed && elapsed->type == DF_JSON_NUMBER ? elapsed->number : 0,
 				   .epoch = (uint32_t)df_json_get_u64(root, "epochs", 0),
 				   .pipeline = df_json_get_str(root, "pipeline"),
+				   .pipeline_fixed = df_json_get_str(root, "pipeline_fixed"),
 				   .cell_bytes = df_json_get_u64(grid, "cell_bytes", 0),
 				   .n_source = df_json_get_u64(grid, "sources", 0),
 				   .source_bytes = df_json_get_u64(grid, "bytes", 0),
 				   .costs = get_costs(df_json_get(root, "costs"))};
+	if (!s.pipeline_fixed.n)
+		s.pipeline_fixed = s.pipeline;
 	if (get_options(df_json_get(root, "options"), arena, &s) != DF_OK ||
 	    get_inputs(df_json_get(root, "inputs"), arena, &s) != DF_OK)
 		return df_fail(fail, DF_ERR_NOMEM, "no memory to read '%s'", DF_RUN_JSON_NAME);

@@ -173,6 +173,20 @@ class Network(RunCase):
         stats = server.stats()
         self.assertEqual((stats["requests"], stats["paid_twice"]), (800, 0))
 
+    def test_a_run_goes_on_with_other_limits_and_not_with_another_question(self):
+        server = self.server(delay=10)
+        self.write("in.jsonl", documents(120, 300))
+        self.docflume(self.llm(server, "rpm=60 concurrency=50 attempts=3"), "-o", "out", "--grace", "100ms", "--time-limit", "700ms", "in.jsonl", code=75)
+        result = self.docflume(self.llm(server, "rpm=60 temperature=1"), "-o", "out", "in.jsonl", code=1)
+        self.assertRegex(result.err, r"pipeline: now '.*temperature=1'")
+        self.assertNotIn("rpm", result.err)  # which is no reason
+        self.docflume(self.llm(server, "timeout=1m"), "--llm.concurrency", "20", "-o", "out", "in.jsonl")
+        self.assert_all_once(120)
+        self.assertEqual(server.stats()["paid_twice"], 0)
+        self.assertNotIn("rpm", self.state()["pipeline"])
+        self.assertIn("complete already", self.docflume(self.llm(server, "rpm=7"), "-o", "out", "in.jsonl").err)
+        self.assertEqual(self.flume("verify", "out").code, 0)
+
     # ------------------------------------------------------------------ money, days, keys
 
     def test_a_budget_stops_the_run_is_never_passed_and_goes_on_with_a_larger_one(self):

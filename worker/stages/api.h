@@ -28,29 +28,29 @@ struct df_api_options {
 	{.name = "base_url", .type = DF_OPT_STRING, .offset = DF_API_ROW(T, base_url), .max = 2048, .value_name = "URL",   \
 	 .help = "Where the API is, for this stage alone, fall-backs of the same provider included; else the model's row "  \
 		 "in models.yaml, the provider's variable or its own address counts"},                                          \
-	{.name = "key_env", .type = DF_OPT_STRING, .offset = DF_API_ROW(T, key_env), .max = 128, .value_name = "NAME",     \
+	{.name = "key_env", .pace = true, .type = DF_OPT_STRING, .offset = DF_API_ROW(T, key_env), .max = 128, .value_name = "NAME",     \
 	 .help = "The variable that holds the key, when it is not the provider's usual one; fall-backs of the same "        \
 		 "provider use it too"},                                                                                        \
-	{.name = "rpm", .type = DF_OPT_INT, .offset = DF_API_ROW(T, rpm), .min = 0, .max = 1e9,                            \
+	{.name = "rpm", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, rpm), .min = 0, .max = 1e9,                            \
 	 .help = "Requests per minute, for all processes of this machine together; 0: as the provider says"},              \
-	{.name = "tpm", .type = DF_OPT_INT, .offset = DF_API_ROW(T, tpm), .min = 0, .max = 1e12,                           \
+	{.name = "tpm", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, tpm), .min = 0, .max = 1e12,                           \
 	 .help = "Tokens per minute; 0: as the provider says"},                                                            \
-	{.name = "rpd", .type = DF_OPT_INT, .offset = DF_API_ROW(T, rpd), .min = 0, .max = 1e9,                            \
+	{.name = "rpd", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, rpd), .min = 0, .max = 1e9,                            \
 	 .help = "Requests per day (UTC), over all runs; at the limit the run stops with exit code 4"},                    \
-	{.name = "tpd", .type = DF_OPT_INT, .offset = DF_API_ROW(T, tpd), .min = 0, .max = 1e15,                           \
+	{.name = "tpd", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, tpd), .min = 0, .max = 1e15,                           \
 	 .help = "Tokens per day (UTC), over all runs"},                                                                   \
-	{.name = "concurrency", .type = DF_OPT_INT, .offset = DF_API_ROW(T, concurrency), .min = 0, .max = 65536,          \
+	{.name = "concurrency", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, concurrency), .min = 0, .max = 65536,          \
 	 .help = "Calls in flight, of all processes together; 0: no limit"},                                               \
-	{.name = "timeout", .type = DF_OPT_TIME, .offset = DF_API_ROW(T, timeout_ns), .initial = "10m", .min = 0.001,      \
+	{.name = "timeout", .pace = true, .type = DF_OPT_TIME, .offset = DF_API_ROW(T, timeout_ns), .initial = "10m", .min = 0.001,      \
 	 .max = 86400, .help = "For one request, from its sending to the answer's end"},                                   \
-	{.name = "attempts", .type = DF_OPT_INT, .offset = DF_API_ROW(T, attempts), .initial = "5", .min = 1, .max = 100,  \
+	{.name = "attempts", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, attempts), .initial = "5", .min = 1, .max = 100,  \
 	 .help = "Requests for one call, when answers fail for a passing reason"},                                         \
-	{.name = "hedge", .type = DF_OPT_TIME, .offset = DF_API_ROW(T, hedge_ns), .min = 0, .max = 86400,                  \
+	{.name = "hedge", .pace = true, .type = DF_OPT_TIME, .offset = DF_API_ROW(T, hedge_ns), .min = 0, .max = 86400,                  \
 	 .help = "Ask a second time beside a request that is silent for so long; the first answer counts. 0: never"},      \
 	{.name = "fallback", .type = DF_OPT_LIST, .offset = DF_API_ROW(T, fallback), .max = 2048,                          \
 	 .value_name = "MODEL,MODEL", .help = "Models to be asked, in this order, when the one before fails for good; "    \
 		 "those of another provider, and those whose row in models.yaml has a base_url, are asked there with their own key"}, \
-	{.name = "cache", .type = DF_OPT_BOOL, .offset = DF_API_ROW(T, cache), .initial = "true",                          \
+	{.name = "cache", .pace = true, .type = DF_OPT_BOOL, .offset = DF_API_ROW(T, cache), .initial = "true",                          \
 	 .help = "Keep answers, so that no call is paid for twice"}
 /* clang-format on */
 

@@ -26,6 +26,7 @@ static const struct df_opt option_rows[] = {
 		 "(not "
 		 "for an API)"},
 	{.name = "batch_tokens",
+	 .pace = true,
 	 .type = DF_OPT_INT,
 	 .offset = offsetof(struct df_embed_options, batch_tokens),
 	 .initial = "1024",
