@@ -106,7 +106,7 @@ static enum df_err check_vectors(struct df_parts *parts, size_t n, uint64_t rows
 			"(base_url=, dimensions=, a fall-back); vectors of two lengths cannot be compared, so start "
 			"anew with another -o",
 			(unsigned long long)(n / rows / item), parts->dim);
-	if (n % row_bytes || n / row_bytes != rows)
+	if (row_bytes == 0 || n % row_bytes || n / row_bytes != rows)
 		return df_fail(fail, DF_ERR_BUG, "%zu bytes are no %llu rows of vectors of dimension %u", n,
 			       (unsigned long long)rows, parts->dim);
 	return DF_OK;
