@@ -207,12 +207,15 @@ class Money(CallCase):
     def test_money_without_a_cache_is_warned_of_once_and_only_where_there_is_some(self):
         server = self.server()
         self.documents(5)
-        words = "a run that is killed pays again"
+        words = "pays again for those that were not written yet"
         for n, count, more in ((1, 1, ("--budget", "1", "--cache", "no")), (2, 0, ("--cache", "no")), (3, 0, ("--budget", "1", "--cache", "c"))):
             result = self.docflume("-o", f"out{n}", "-j", 3, *more, self.llm(server), "in.jsonl")
             self.assertEqual(result.err.count(words), count, result.err)
         result = self.docflume("-o", "out4", "-j", 3, "--cache", "no", self.llm(server, "rpd=100"), "in.jsonl")
         self.assertEqual(result.err.count(words), 1, result.err)
+        result = self.docflume("-o", "out6", "-j", 3, "--budget", "1", self.llm(server, "cache=false"), "in.jsonl")
+        self.assertEqual(result.err.count(words), 1, result.err)
+        self.assertIn("(cache=false)", result.err)
         result = self.docflume("-o", "out5", "-j", 3, "--cache", "no", "--budget", "1", "llm model=fake/any prompt='{{text}}'", "in.jsonl")
         self.assertEqual(result.err.count(words), 0, result.err)
 

@@ -37,6 +37,8 @@ void df_own_begin(struct df_own *o)
 		df_own_failed(o, c->ending, c->ending_message);
 		return;
 	}
+	if (o->call->no_cache)
+		df_route_unkept(o->call->route[0]);
 	if (df_own_share(o)) {
 		if (o->hit)
 			df_own_finish(o);

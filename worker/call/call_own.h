@@ -121,6 +121,7 @@ struct df_route {
 	bool fresh_next; /* the next probe is a call that was never sent, so that those which it always refuses do not speak for all */
 	void *state; /* the provider's */
 	uint32_t cap, in_flight;
+	bool daily, told_unkept; /* it has limits of the day; people know that its answers are not kept */
 	struct df_piece_queue tried, fresh;
 	struct df_flight *ready, **ready_tail; /* with a reservation, in the order of its time */
 	size_t n_ready;
@@ -286,6 +287,8 @@ void df_route_send_due(struct df_route *r);    /* those whose time has come */
 void df_route_ready_again(struct df_route *r); /* all go back to the head of the queue: reservations are void */
 
 /* --- route.c --- */
+/* Its answers lie nowhere but in this worker. Money and a day's calls are spent for good: then people are told, once. */
+void df_route_unkept(struct df_route *r);
 void df_keys_release(struct df_key **keys);
 void df_route_rang(struct df_alarm *alarm); /* call_queue.c */
 
@@ -321,7 +324,7 @@ struct df_outcome {
 	bool never_sent; /* it did not even come to the http */
 };
 void df_flight_over(struct df_flight *f, struct df_outcome *outcome);
-void df_flight_settle(struct df_flight *f, const struct df_outcome *outcome);          /* call_settle.c */
+void df_flight_settle(struct df_flight *f, const struct df_outcome *outcome); /* call_settle.c */
 /* call_host.c. A line for people. One worker speaks for all of the run: `about` a host, a model or something else, which is so or is not any more. */
 void df_engine_warn(const struct df_caller *c, const char *about, bool is, const char *message);
 void df_flight_settle_breakers(struct df_flight *f, const struct df_outcome *outcome); /* call_host.c */

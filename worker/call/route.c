@@ -250,15 +250,20 @@ static uint64_t first_of(uint64_t a, uint64_t b)
 	return a ? a : b;
 }
 
-/* Money and a day's calls are spent for good, and the answers for them lie nowhere but in a worker. */
-static void tell_unkept(const struct df_route *r, bool daily)
+void df_route_unkept(struct df_route *r)
 {
 	const struct df_caller *c = r->caller;
 	bool costs = c->purse && df_purse_is_capped(c->purse) && (r->info.price_in > 0 || r->info.price_out > 0);
-	if (!c->cache && (costs || daily))
-		df_engine_warn(c, "unkept", true,
-			       "answers are kept nowhere (--cache no): a run that is killed pays again for those that "
-			       "were not written yet");
+	char line[256];
+	if (r->told_unkept || (!costs && !r->daily))
+		return;
+	r->told_unkept = true;
+	(void)snprintf(
+		line, sizeof(line),
+		"answers are kept nowhere (%s): a run that is killed, or ends at a budget or a limit of the day, "
+		"pays again for those that were not written yet",
+		c->cache ? "cache=false" : "--cache no");
+	df_engine_warn(c, "unkept", true, line);
 }
 
 static enum df_err open_limit(struct df_route *r, const struct df_route_options *o, struct df_fail *fail)
@@ -284,7 +289,9 @@ static enum df_err open_limit(struct df_route *r, const struct df_route_options 
 		.self = c->self,
 	};
 	bool asked_for = config.rpm || config.tpm || config.rpd || config.tpd || config.concurrency;
-	tell_unkept(r, config.rpd || config.tpd);
+	r->daily = config.rpd || config.tpd;
+	if (!c->cache)
+		df_route_unkept(r);
 	r->tpm = config.tpm;
 	r->cap = DF_CALLS_IN_FLIGHT;
 	if (config.concurrency && config.concurrency < r->cap)
