@@ -16,8 +16,11 @@ static inline uint64_t df_fake_next(uint64_t *x)
 
 /* n words with blanks between them. */
 void df_fake_words(struct df_buf *b, uint64_t *random, size_t n);
-/* JSON that is valid against the schema, as far as its common words go: type, enum, const, properties, items, minItems, ranges, minLength, $ref, anyOf, oneOf,
- * allOf's first. A schema that refers to itself comes to an end where it can: by an empty list, a property that is not required, an alternative. */
+/* A text that the pattern matches, as far as its common forms go (fake_pattern.c). */
+void df_fake_match(struct df_buf *b, struct df_str pattern, uint64_t *random);
+/* JSON that is valid against the schema, as far as its words can be made good by building (fake_json.c): all but not, if, oneOf's "one alone", uniqueItems of more than can be
+ * drawn, patterns that look around, and schemas that nothing fits. One that refers to itself comes to an end where it can: by an empty list, a
+ * property that is not required, an alternative. */
 void df_fake_instance(struct df_buf *b, const struct df_json *schema, const struct df_json *root, uint64_t *random,
 		      int depth);
 
