@@ -156,10 +156,10 @@
 #define DF_CACHE_WAL_PAGES_MAX (8U << 10) /* ... and before one that makes writers wait for it (64 MB) */
 #define DF_CACHE_BUSY_MS 5000             /* a writer waits so long for other processes, then tries again later */
 #define DF_CACHE_READ_BUSY_MS 250         /* a reader; then it is a miss */
-#define DF_CACHE_CLOSE_MS 1500            /* who closes waits so long for other processes, then says what was not written */
-#define DF_CACHE_OPEN_BUSY_MS 10000       /* somebody else is opening or mending it */
-#define DF_CACHE_AGAIN_MS 60000           /* after a disk was full, until it is tried again */
-#define DF_CACHE_TOTALS_MS 1000           /* counts of hits and misses are written so often */
+#define DF_CACHE_CLOSE_MS 1500      /* who closes waits so long for other processes, then says what was not written */
+#define DF_CACHE_OPEN_BUSY_MS 10000 /* somebody else is opening or mending it */
+#define DF_CACHE_AGAIN_MS 60000     /* after a disk was full, until it is tried again */
+#define DF_CACHE_TOTALS_MS 1000     /* counts of hits and misses are written so often */
 
 /* --- the trace --- */
 #define DF_TRACE_FLUSH_MS 100
@@ -184,20 +184,21 @@
 #define DF_CALLS_BYTES (32ULL << 20) /* of text: 512 documents of 64 KB */
 #define DF_CALLS_LOOK_MS 5
 #define DF_CALLS_LOOK_MAX_MS 20
-#define DF_CALLS_LEAVE_MS 1000 /* a worker that is told to go, by a run that did not stop before: its calls have so long to be answered */
-#define DF_CALLS_KEEP_MS 1000  /* and what was answered so long to come to the cache on disk, when threads do not end */
-#define DF_CALLS_END_MS 4000   /* both, and a thread's way out: then the coordinator kills */
-#define DF_CALLS_HURRY_MS 500  /* the same when the run is left at once */
-#define DF_CALL_AHEAD_MS 50 /* reservations are made so far ahead of their time, so that a late timer loses no rate */
-#define DF_CALL_SLOT_MS 10  /* between looks for a slot while other processes have them all */
-#define DF_CALL_PURSE_MS 50 /* between looks at a budget that others have reserved ... */
+#define DF_CALLS_LEAVE_MS                                                                                              \
+	1000 /* a worker that is told to go, by a run that did not stop before: its calls have so long to be answered */
+#define DF_CALLS_KEEP_MS 1000 /* and what was answered so long to come to the cache on disk, when threads do not end */
+#define DF_CALLS_END_MS 4000  /* both, and a thread's way out: then the coordinator kills */
+#define DF_CALLS_HURRY_MS 500 /* the same when the run is left at once */
+#define DF_CALL_AHEAD_MS 50   /* reservations are made so far ahead of their time, so that a late timer loses no rate */
+#define DF_CALL_SLOT_MS 10    /* between looks for a slot while other processes have them all */
+#define DF_CALL_PURSE_MS 50   /* between looks at a budget that others have reserved ... */
 #define DF_CALL_PURSE_PATIENCE_MS                                                                                      \
 	30000 /* ... until nothing has moved in it for so long, and nobody who lives holds any of it */
 #define DF_CALL_PURSE_LOOKS                                                                                            \
-	1024                  /* calls in a queue that are looked at for one that the rest of a budget suffices for */
+	1024 /* calls in a queue that are looked at for one that the rest of a budget suffices for */
 #define DF_CALL_ANSWER_TOKENS                                                                                          \
 	4096 /* of an answer whose length nothing bounds: held for it while it is out, where no budget hangs on it */
-#define DF_PURSE_SYNC_MS 1000 /* what is spent lasts through a power cut so much later */
+#define DF_PURSE_SYNC_MS 1000            /* what is spent lasts through a power cut so much later */
 #define DF_CALL_SCRATCH_BYTES (1U << 30) /* parsing one answer */
 #define DF_CALL_SCRATCH_KEEP (4U << 20)
 #define DF_CALL_AWAY_MS 3600000 /* a pause that a server may ask for; with a longer one its model is over for the run */
