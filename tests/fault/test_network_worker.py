@@ -187,6 +187,16 @@ class Network(RunCase):
         self.assertIn("complete already", self.docflume(self.llm(server, "rpm=7"), "-o", "out", "in.jsonl").err)
         self.assertEqual(self.flume("verify", "out").code, 0)
 
+    def test_answers_to_what_was_read_are_kept_though_the_input_changes_before_they_come(self):
+        server = self.server(delay=900)
+        self.write("in.jsonl", documents(200, 300))
+        child = self.begin(self.llm(server), "-j", 2, "-o", "out", "in.jsonl", stdout=-3)
+        self.wait_until("all is asked", lambda: server.stats()["requests"] == 200)
+        with open(self.dir / "in.jsonl", "ab") as f:
+            f.write(documents(1, 300))
+        self.assertEqual(child.wait(20 * flume.SLOW), 0, child.stderr.read())
+        self.assert_all_once(200)
+
     # ------------------------------------------------------------------ money, days, keys
 
     def test_a_budget_stops_the_run_is_never_passed_and_goes_on_with_a_larger_one(self):

@@ -123,6 +123,10 @@ static enum df_err read_more(struct df_range_reader *r, struct df_fail *fail)
 			       "'%s' ends at byte %" PRIu64 ", had %" PRIu64 " bytes when the run began",
 			       name_of(&r->in), at + (uint64_t)got, r->size);
 	}
+	/* now, and not when the range is done: answers of models may come hours later, and a change meanwhile is none of what was read */
+	if (r->in.check)
+		DF_TRY(r->in.check(r->in.self, fail));
+	r->checked = true;
 	df_feed_added(&r->feed, (size_t)got);
 	return DF_OK;
 }
