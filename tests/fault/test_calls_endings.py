@@ -16,7 +16,7 @@ import flume
 from rundir import RunCase
 
 
-class Endings(RunCase):
+class EndingCase(RunCase):
     def setUp(self):
         super().setUp()
         self.env = {"DOCFLUME_LIMITS": str(self.dir / "limits"), "OPENAI_API_KEY": "sk-planted-0123456789", "HOME": str(self.dir),
@@ -54,6 +54,11 @@ class Endings(RunCase):
                                     env=self.env).code, 3)
         return self.state("worst")["costs"]["usd"]
 
+    def remove(self, name):
+        shutil.rmtree(self.dir / name, ignore_errors=True)
+
+
+class Endings(EndingCase):
     def test_a_reader_that_has_enough_loses_none_of_the_answers_that_were_out(self):
         server = self.server()
         self.documents(400, size=1000)
@@ -92,9 +97,6 @@ class Endings(RunCase):
                 self.assertGreaterEqual(kept + maybe * 1.05 + 0.5, sent, (kept, maybe, sent, err))
                 self.assertLessEqual(costs["usd_reserved"], 0)
 
-    def remove(self, name):
-        shutil.rmtree(self.dir / name, ignore_errors=True)
-
     def test_a_run_that_is_halted_at_once_says_what_its_calls_may_have_cost(self):
         server = self.server(bad="document_7")
         self.documents(100)
@@ -109,6 +111,32 @@ class Endings(RunCase):
         if requests:
             self.assertGreater(costs["usd_maybe_paid"], 0, (costs, requests, err))
             self.assertIn("perhaps never paid", err)
+
+
+class Limits(EndingCase):
+    """The folder of limits in every bad state: one line, no worker after the other that dies of it."""
+
+    def test_a_folder_of_limits_that_cannot_be_used_ends_the_run_at_once_with_one_line(self):
+        server = self.server()
+        self.documents(50)
+        (self.dir / "file").write_text("")
+        result = self.flume("run", "-o", "out", "-j", "3", self.llm(server), "in.jsonl", env={**self.env, "DOCFLUME_LIMITS": str(self.dir / "file")})
+        self.assertEqual(result.code, 1, result.err)
+        self.assertEqual(result.err.count("cannot open the folder of limits"), 1, result.err)
+        self.assertNotIn("done again", result.err)
+        self.assertEqual(server.stats()["requests"], 0)
+
+    def test_limits_that_were_damaged_are_said_to_begin_anew_by_one_voice(self):
+        server = self.server()
+        self.documents(50)
+        self.assertEqual(self.flume("run", "-o", "out", "--cache", "no", self.llm(server, "rpd=1000"), "in.jsonl", env=self.env).code, 0)
+        for record in (self.dir / "limits").iterdir():
+            with open(record, "r+b") as f:
+                f.seek(512)
+                f.write(b"damaged")
+        result = self.flume("run", "-o", "again", "-j", "3", self.llm(server, "rpd=1000"), "in.jsonl", env=self.env)
+        self.assertEqual(result.code, 0, result.err)
+        self.assertEqual(result.err.count("they begin anew, what was counted today is lost"), 1, result.err)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,11 @@ static enum df_err open_disk(const struct df_cache_config *config, struct df_cac
 				      .count = c->count,
 				      .warn = config->warn,
 				      .self = config->self};
-	DF_TRY(df_cache_folder(config->path, folder, fail));
+	enum df_err err = df_cache_folder(config->path, folder, fail);
+	if (err != DF_OK) {
+		folder[0] = '\0'; /* what is wrong with it names it */
+		return err;
+	}
 	return df_disk_open(&disk, &c->disk, fail);
 }
 

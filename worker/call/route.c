@@ -299,9 +299,12 @@ static enum df_err open_limit(struct df_route *r, const struct df_route_options 
 	struct df_fail why = {0};
 	enum df_err err = df_limit_open(&config, &r->limit, &why);
 	df_buf_release(&name);
+	if (err == DF_OK && why.msg[0]) /* it was damaged, and begins anew */
+		df_engine_warn(c, why.msg, true, why.msg);
 	if (err == DF_OK || (r->provider->answer && !asked_for))
 		return DF_OK; /* what needs no network and has no limits needs no record either */
-	return df_fail(fail, err, "model \"%s\": %s", r->label, why.msg);
+	/* A full disk, rights, a folder that is none: no other worker would fare better. */
+	return df_fail(fail, err == DF_ERR_NOMEM ? err : DF_ERR_USAGE, "model \"%s\": %s", r->label, why.msg);
 }
 
 /* ------------------------------------------------------------------ life */
