@@ -7,7 +7,6 @@
  */
 #include "cli/commands.h"
 
-#include <inttypes.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -187,6 +186,7 @@ static int exit_code(enum df_err err, const struct df_fail *fail)
 	case DF_ERR_CLOSED:
 	case DF_ERR_TIMEOUT:
 		(void)df_cli_fail("batch", DF_ERR_CLOSED, fail);
+		df_info("stopped early; the same command goes on from here");
 		return DF_EXIT_STOPPED;
 	case DF_ERR_QUOTA:
 		(void)df_cli_fail("batch", err, fail);
@@ -199,9 +199,10 @@ static int exit_code(enum df_err err, const struct df_fail *fail)
 static int tell(const struct df_batch_counts *c)
 {
 	char in[48], rows[48], calls[48], cached[32], usd[32], unpriced[80];
-	df_info("%s in = %" PRIu64 " out + %" PRIu64 " filtered + %" PRIu64 " rejected; %s",
-		df_human_number_of(c->in, "document", in), c->out, c->filtered, c->rejected,
-		df_human_number_of(c->rows, "row", rows));
+	char out[32], filtered[32], rejected[32];
+	df_info("%s in = %s out + %s filtered + %s rejected; %s", df_human_number_of(c->in, "document", in),
+		df_human_count(c->out, out), df_human_count(c->filtered, filtered),
+		df_human_count(c->rejected, rejected), df_human_number_of(c->rows, "row", rows));
 	df_info("%s for %s%s, %s of them in the cache", df_human_number_of(c->calls, "call", calls),
 		df_human_usd(c->usd, usd),
 		df_human_unpriced(c->unpriced, c->calls - (c->cached < c->calls ? c->cached : 0), unpriced),

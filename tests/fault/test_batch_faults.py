@@ -173,8 +173,10 @@ class BatchFaults(BatchCase):
                 return 401, json.dumps({"error": {"message": f"Incorrect API key provided: {self.KEY}"}}).encode()
             between = Between(server.port, on_answer)
             self.addCleanup(between.stop)
-            result = self.batch(self.llm(f"http://127.0.0.1:{between.server_port}/v1"), code=2)
+            result = self.batch(self.llm(f"http://127.0.0.1:{between.server_port}/v1"), code=1)
         self.assertIn("401", result.err)
+        self.assertIn(f"asked at 'http://127.0.0.1:{between.server_port}/v1' with the key in OPENAI_API_KEY: check both", result.err)
+        self.assertNotIn("help", result.err)
         self.assert_no_key(result)
 
     # ------------------------------------------------------------------ stopped and killed

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/url.h"
 
 #define TRIES 6
 #define BACK_OFF_MS 500U
@@ -271,16 +272,23 @@ static bool may_pass(const struct df_exchange *x)
 enum df_err df_exchange_fail(const struct df_exchange *x, const char *what, struct df_fail *fail)
 {
 	const char *why = x->message[0] ? x->message : "the answer is not what it should be";
+	const struct df_endpoint *to = x->at ? x->at->endpoint : NULL;
 	enum df_err err = DF_ERR_RANGE;
+	char advice[400] = "", url[200];
 	if (may_pass(x))
 		err = DF_ERR_CLOSED;
 	else if (x->err != DF_OK)
 		err = x->err;
 	else if (x->status == 401 || x->status == 403)
-		err = DF_ERR_USAGE;
+		err = DF_ERR_IO;
 	else if (x->status == 404)
 		err = DF_ERR_NOT_FOUND;
-	return df_fail(fail, err, "cannot %s: %s", what, why);
+	if (x->err == DF_OK && (x->status == 401 || x->status == 403) && to) {
+		df_url_show(x->at->base, url, sizeof(url));
+		(void)snprintf(advice, sizeof(advice), "; asked at '%s' with the key in %.*s: check both", url,
+			       (int)(to->key_env.n < 100 ? to->key_env.n : 100), to->key_env.n ? to->key_env.p : "");
+	}
+	return df_fail(fail, err, "cannot %s: %s%s", what, why, advice);
 }
 
 enum df_err df_exchange_done(struct df_remote *r, const struct df_remote_place *at, struct df_exchange *x,
