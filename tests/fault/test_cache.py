@@ -247,6 +247,16 @@ class Runs(Case):
             self.assertNotIn("died", result.stderr)
             shutil.rmtree(self.dir / "c")
 
+    def test_a_cache_that_is_removed_under_a_run_is_said_and_costs_no_document(self):
+        self.corpus(3000)
+        child = self.start(*self.llm("out", PIPELINE + " concurrency=100"))
+        wait_until((self.dir / "out" / "trace.jsonl").exists)
+        time.sleep(0.1 * SLOW)
+        shutil.rmtree(self.dir / "c")
+        err = child.communicate(timeout=30 * SLOW)[1].decode()
+        self.assertEqual(child.returncode, 0, err)
+        self.assertEqual(err.count("was removed while it is in use"), 1, err)
+
     def test_answers_that_others_keep_from_the_disk_are_counted_at_the_end(self):
         self.corpus(50)
         self.write("c/lock", "")

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -309,6 +310,20 @@ static bool may_write(const struct df_disk *d)
 	return !atomic_load(&d->off) && now() >= atomic_load(&d->quiet_until);
 }
 
+/* Each second: who removed the folder under us has taken what is written from now on, too. */
+static void look_around(struct df_disk *d)
+{
+	struct df_fail line = {.msg = ""};
+	struct stat st;
+	if (atomic_load(&d->off) || fstat(d->db.lock_fd, &st) != 0 || st.st_nlink > 0)
+		return;
+	atomic_store(&d->off, true);
+	(void)df_fail(&line, DF_ERR_CHANGED,
+		      "answers are kept in memory alone: the cache of answers in '%s' was removed while it is in use",
+		      d->config.folder);
+	tell(d, line.msg);
+}
+
 static void *writer_main(void *self)
 {
 	struct df_disk *d = self;
@@ -338,6 +353,8 @@ static void *writer_main(void *self)
 		more = n && may_write(d) && df_disk_keep_cap(d, n);
 		more = more || (!n && may_write(d) && d->removed && df_disk_keep_cap(d, 0));
 		bool due = stop || now() - d->told_at >= DF_CACHE_TOTALS_MS * DF_MS;
+		if (due)
+			look_around(d);
 		if (due && may_write(d) && df_disk_counts_differ(d))
 			(void)df_disk_write(d, NULL, true);
 		if ((n || d->removed) && may_write(d))
