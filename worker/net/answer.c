@@ -70,9 +70,11 @@ void df_answer_head_line(struct df_transfer *t, const char *p, size_t n)
 	}
 	if (df_buf_add(&t->head, p, n) != DF_OK)
 		t->stopped = df_buf_err(&t->head);
-	else if (t->status < 200 && (p[0] == '\r' || p[0] == '\n'))
+	else if (t->status < 200 && (p[0] == '\r' || p[0] == '\n')) {
 		t->head_whole = true;
-	else if (p[0] == '\r' || p[0] == '\n')
+		if (t->status == 101)
+			t->stopped = DF_ERR_CLOSED; /* what comes now is no HTTP: it would be waited for in vain */
+	} else if (p[0] == '\r' || p[0] == '\n')
 		head_ends(t);
 }
 
@@ -90,11 +92,32 @@ static bool proxy_refuses(const struct df_transfer *t, CURLcode code)
 	       tunnel == 407;
 }
 
+/* What the variable says is no proxy. libcurl's message repeats it, with its password. */
+static bool proxy_is_malformed(const struct df_transfer *t)
+{
+	return !t->http->direct && strncmp(t->error, "Unsupported proxy", 17) == 0;
+}
+
+/* libcurl says whom it could not connect to, and that is not the URL's host. n 0: no. */
+static struct df_str silent_proxy(const struct df_transfer *t, CURLcode code)
+{
+	static const char begin[] = "Failed to connect to ";
+	struct df_str host = df_url_host(t->url);
+	const char *name = t->error + sizeof(begin) - 1, *end;
+	if (t->http->direct || code != CURLE_COULDNT_CONNECT || strncmp(t->error, begin, sizeof(begin) - 1) != 0)
+		return (struct df_str){NULL, 0};
+	end = strstr(name, " after ");
+	size_t n_name = strcspn(name, " "), bracket = host.n && host.p[0] == '[';
+	if (!end || (host.n >= n_name + bracket && memcmp(host.p + bracket, name, n_name) == 0))
+		return (struct df_str){NULL, 0};
+	return (struct df_str){name, (size_t)(end - name)};
+}
+
 enum df_err df_answer_class(const struct df_transfer *t, CURLcode code)
 {
 	if (t->stopped != DF_OK)
 		return t->stopped;
-	if (proxy_refuses(t, code))
+	if (proxy_refuses(t, code) || proxy_is_malformed(t))
 		return DF_ERR_USAGE;
 	switch (code) {
 	case CURLE_OK:
@@ -140,6 +163,8 @@ static const char *words_of(const struct df_transfer *t, CURLcode code)
 	long number = 0;
 	if (code == CURLE_COULDNT_RESOLVE_HOST)
 		return "its name is not known to the resolver";
+	if (code == CURLE_COULDNT_RESOLVE_PROXY)
+		return "the name of its proxy is not known to the resolver";
 	if (code == CURLE_COULDNT_CONNECT && t->in_multi)
 		(void)df_curl.easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &number);
 	if (number)
@@ -152,6 +177,7 @@ static void say(const struct df_transfer *t, enum df_err err, CURLcode code, con
 	struct df_str host = df_url_host(t->url);
 	struct df_str where = {host.p, host.n < 100 ? host.n : 100};
 	const char *words = why ? why : words_of(t, code);
+	struct df_str proxy = silent_proxy(t, code);
 	to[0] = '\0';
 	if (err == DF_OK)
 		return;
@@ -159,13 +185,16 @@ static void say(const struct df_transfer *t, enum df_err err, CURLcode code, con
 		say_timeout(t, where, to, n);
 	else if (err == DF_ERR_INTERRUPTED && !why)
 		(void)snprintf(to, n, "\"" DF_STR_FMT "\": ended by its reader", DF_STR_ARG(where));
-	else if (err == DF_ERR_LIMIT && t->head_whole)
+	else if (err == DF_ERR_LIMIT && t->head_whole && t->status >= 200)
 		(void)snprintf(to, n, "\"" DF_STR_FMT "\": its answer is longer than the %llu bytes allowed",
 			       DF_STR_ARG(where), (unsigned long long)t->body_max);
 	else if (err == DF_ERR_LIMIT)
 		(void)snprintf(to, n,
 			       "\"" DF_STR_FMT "\": the headers of its answer are longer than the %u bytes allowed",
 			       DF_STR_ARG(where), DF_HTTP_HEAD_BYTES);
+	else if (err == DF_ERR_CLOSED && t->status == 101)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": it changes the protocol (101), which nobody asked for",
+			       DF_STR_ARG(where));
 	else if (err == DF_ERR_CLOSED && !t->first_byte)
 		(void)snprintf(to, n, "\"" DF_STR_FMT "\": closed without an answer: %.120s", DF_STR_ARG(where), words);
 	else if (err == DF_ERR_CLOSED && !t->head_whole)
@@ -179,6 +208,15 @@ static void say(const struct df_transfer *t, enum df_err err, CURLcode code, con
 			       "\": the proxy wants a user and a password, or others (407): give them in "
 			       "http_proxy and https_proxy, as http://USER:PASSWORD@HOST:PORT",
 			       DF_STR_ARG(where));
+	else if (err == DF_ERR_USAGE && proxy_is_malformed(t))
+		(void)snprintf(to, n,
+			       "\"" DF_STR_FMT
+			       "\": the proxy that http_proxy, https_proxy or all_proxy names is none: it is written "
+			       "as http://USER:PASSWORD@HOST:PORT",
+			       DF_STR_ARG(where));
+	else if (proxy.n && proxy.n < 100 && !why)
+		(void)snprintf(to, n, "\"" DF_STR_FMT "\": its proxy " DF_STR_FMT ": %.120s", DF_STR_ARG(where),
+			       DF_STR_ARG(proxy), words);
 	else if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
 		(void)snprintf(to, n, "\"" DF_STR_FMT "\": %.140s; SSL_CERT_FILE=FILE names whom to trust",
 			       DF_STR_ARG(where), words);
