@@ -141,6 +141,8 @@ static enum df_err check(const void *options, struct df_fail *fail)
 	if (err == DF_OK && o->schema.n)
 		err = df_schema_compile(o->schema, &schema, &why);
 	df_schema_free(&schema);
+	if (err == DF_ERR_PARSE)
+		return df_fail(fail, DF_ERR_USAGE, "option 'schema' is no JSON: %s", why.msg);
 	if (err != DF_OK)
 		return df_fail(fail, err == DF_ERR_NOMEM ? err : DF_ERR_USAGE, "%s", why.msg);
 	const struct df_ask_turn turn = {DF_TURN_USER, DF_STR("word")};
