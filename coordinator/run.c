@@ -182,6 +182,12 @@ static enum df_err look_around(struct df_run *r, uint64_t now_ns, struct df_fail
 	r->next_look_ns = now_ns + 50 * DF_MS;
 	atomic_store(&r->life->n_done, df_control_stats(r->control).cells_done);
 	tell_if_stuck(r, now_ns);
+	if (r->outputs.is_dir && df_rundir_is_gone(&r->outputs.rundir))
+		return df_fail(
+			fail, DF_ERR_IO,
+			"the run directory '%s' was removed while the run wrote to it; what was done is lost, and the "
+			"same command begins anew",
+			r->outputs.rundir.path);
 	return reader_has_gone(r) ? df_fail(fail, DF_ERR_CLOSED, "the reader of stdout has gone") : DF_OK;
 }
 

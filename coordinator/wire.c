@@ -2,8 +2,10 @@
 /* wire: a private directory of socket files, and a small table from lane to socket. */
 #include "coordinator/wire.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/array.h"
 #include "base/limits.h"
@@ -68,7 +70,14 @@ enum df_err df_wire_add_lane(struct df_wire *w, uint64_t lane, char ret_endpoint
 		return df_fail(fail, DF_ERR_NOMEM, "no memory for a lane");
 	struct df_lane_socket l = {.lane = lane};
 	(void)snprintf(name, sizeof(name), "lane-%llx", (unsigned long long)lane);
-	DF_TRY(listen_on(w, name, DF_SOCKET_PUSH, DF_LANE_HWM, &l.socket, fail));
+	enum df_err err = listen_on(w, name, DF_SOCKET_PUSH, DF_LANE_HWM, &l.socket, fail);
+	if (err != DF_OK && access(w->dir.path, F_OK) < 0 && errno == ENOENT)
+		return df_fail(
+			fail, err,
+			"the folder of this run's sockets, '%s', was removed (by whatever cleans up there): no process "
+			"can be started any more; the same command goes on in another",
+			w->dir.path);
+	DF_TRY(err);
 	w->lane[w->n_lane++] = l;
 	(void)df_wire_endpoint(w, name, ret_endpoint);
 	return DF_OK;

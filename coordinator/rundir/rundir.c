@@ -199,6 +199,15 @@ enum df_err df_rundir_open(const char *path, bool force_restart, struct df_rundi
 	return DF_OK;
 }
 
+bool df_rundir_is_gone(const struct df_rundir *dir)
+{
+	struct stat own, there;
+	if (dir->dir_fd < 0 || fstat(dir->dir_fd, &own) < 0 || own.st_nlink != 0)
+		return false;
+	/* there are file systems that count no links */
+	return stat(dir->path, &there) < 0 || there.st_dev != own.st_dev || there.st_ino != own.st_ino;
+}
+
 void df_rundir_close(struct df_rundir *dir)
 {
 	close_both(dir);

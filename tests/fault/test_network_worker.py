@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -196,6 +197,35 @@ class Network(RunCase):
             f.write(documents(1, 300))
         self.assertEqual(child.wait(20 * flume.SLOW), 0, child.stderr.read())
         self.assert_all_once(200)
+
+    def test_a_run_directory_that_is_removed_ends_the_run_before_all_is_asked(self):
+        server = self.server(delay=200)
+        self.write("in.jsonl", documents(400, 300))
+        child = self.begin(self.llm(server, "concurrency=20"), "-j", 2, "-o", "out", "in.jsonl", stdout=-3)
+        self.wait_until("answers come", lambda: server.stats()["texts_paid"] >= 40)
+        shutil.rmtree(self.dir / "out")
+        err = child.communicate(timeout=20 * flume.SLOW)[1].decode()
+        self.assertEqual(child.returncode, 1, err)
+        self.assertIn("the run directory 'out' was removed", err)
+        self.assertLess(server.stats()["requests"], 200)
+
+    def test_a_folder_of_sockets_that_is_removed_is_told_and_the_same_command_goes_on(self):
+        server = self.server(delay=300)
+        self.write("in.jsonl", documents(300, 300))
+        command = [self.llm(server, "concurrency=20"), "-j", 2, "-o", "out", "in.jsonl"]
+        self.env["TMPDIR"] = self.env["XDG_RUNTIME_DIR"] = str(self.dir / "tmp")
+        (self.dir / "tmp").mkdir()
+        child = self.begin(*command, stdout=-3)
+        self.wait_until("answers come", lambda: server.stats()["texts_paid"] >= 20)
+        for folder in (self.dir / "tmp").glob("docflume-*"):
+            shutil.rmtree(folder)
+        for pid in self.workers(child):
+            os.kill(pid, signal.SIGKILL)
+        err = child.communicate(timeout=20 * flume.SLOW)[1].decode()
+        self.assertEqual(child.returncode, 1, err)
+        self.assertIn("was removed (by whatever cleans up there)", err)
+        self.docflume(*command)
+        self.assert_all_once(300)
 
     # ------------------------------------------------------------------ money, days, keys
 
