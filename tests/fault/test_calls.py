@@ -113,6 +113,14 @@ class Calls(CallCase):
                 self.tidy()
                 self.fault_for_good(kind, 10, classes)
 
+    def test_a_model_that_is_over_and_has_a_fall_back_is_said_to_be_replaced_once(self):
+        self.documents(50)
+        server = self.server(key="another")
+        result = self.docflume("-o", "out", "-j", 3, self.llm(server, "fallback=fake/any"), "in.jsonl")
+        self.assert_answers(50)
+        self.assertEqual(result.err.count("fall-backs are asked from now on"), 1, result.err)
+        self.assertRegex(result.err, r'warning: model "gpt-4o-mini": status 401.*OPENAI_API_KEY.*; fall-backs are asked from now on')
+
     def test_a_host_that_is_not_there_is_named_once_and_with_what_is_wrong(self):
         self.documents(1)
         for url, words in (("http://127.0.0.1:1", "Connection refused"), ("http://no-such-host.invalid", "its name is not known to the resolver")):

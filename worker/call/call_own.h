@@ -122,6 +122,7 @@ struct df_route {
 	void *state; /* the provider's */
 	uint32_t cap, in_flight;
 	bool daily, told_unkept; /* it has limits of the day; people know that its answers are not kept */
+	bool told_over;          /* people know that others are asked in its place */
 	struct df_piece_queue tried, fresh;
 	struct df_flight *ready, **ready_tail; /* with a reservation, in the order of its time */
 	size_t n_ready;

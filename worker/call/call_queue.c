@@ -147,6 +147,18 @@ void df_piece_woke(struct df_alarm *alarm)
 	df_piece_queue(DF_CONTAINER(alarm, struct df_piece, alarm));
 }
 
+/* Nobody should learn from the bill that all was asked of another model. */
+static void tell_replaced(struct df_route *r)
+{
+	char line[sizeof(r->over_message) + 64], about[160];
+	if (!r->over || r->told_over)
+		return;
+	r->told_over = true;
+	(void)snprintf(line, sizeof(line), "%s; fall-backs are asked from now on", r->over_message);
+	(void)snprintf(about, sizeof(about), "over %.120s", r->label);
+	df_engine_warn(r->caller, about, true, line);
+}
+
 void df_piece_fallback(struct df_piece *p, enum df_err err, enum df_call_class class, const char *message)
 {
 	const struct df_call *call = p->own->call;
@@ -155,6 +167,7 @@ void df_piece_fallback(struct df_piece *p, enum df_err err, enum df_call_class c
 		df_piece_failed(p, err, class, message);
 		return;
 	}
+	tell_replaced(df_piece_route(p));
 	if (!move_to(p, i))
 		df_piece_queue(p);
 }
