@@ -207,12 +207,15 @@ static enum df_err daily(const struct df_limit *l, const struct df_cell *c, uint
 		return DF_OK;
 	uint64_t wall = now + l->wall_minus_boot, next = (c->day + 1) * DAY_NS, left = next > wall ? next - wall : 0;
 	uint64_t minutes = left / DF_MINUTE_NS + 1;
+	char next_call[64] = "";
+	if (!requests && c->day_tokens < g->tpd)
+		(void)snprintf(next_call, sizeof(next_call), " and the next call may take %" PRIu64, tokens);
 	return df_fail(fail, DF_ERR_QUOTA,
 		       "daily limit hit for model \"%s\": %" PRIu64 " of %" PRIu64
-		       " %s are used; it begins anew at 00:00 "
+		       " %s are used%s; it begins anew at 00:00 "
 		       "UTC, in %" PRIu64 " h %02" PRIu64 " min",
 		       l->model, requests ? c->day_requests : c->day_tokens, requests ? g->rpd : g->tpd,
-		       requests ? "requests" : "tokens", minutes / 60, minutes % 60);
+		       requests ? "requests" : "tokens", next_call, minutes / 60, minutes % 60);
 }
 
 /* What headers told some time ago, and nobody configured, may have been raised since: who is never asked never tells. */

@@ -37,9 +37,9 @@ struct df_api_options {
 	 .help = "Tokens per minute; 0: as the provider says"},                                                            \
 	{.name = "rpd", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, rpd), .min = 0, .max = 1e9,                            \
 	 .help = "Requests per day (UTC), over all runs; at the limit the run stops with exit code 4"},                    \
-	{.name = "tpd", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, tpd), .min = 0, .max = 1e15,                           \
+	{.name = "tpd", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, tpd), .min = 0, .max = 1e12,                           \
 	 .help = "Tokens per day (UTC), over all runs"},                                                                   \
-	{.name = "concurrency", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, concurrency), .min = 0, .max = 65536,          \
+	{.name = "concurrency", .pace = true, .type = DF_OPT_INT, .offset = DF_API_ROW(T, concurrency), .min = 0, .max = 16384,          \
 	 .help = "Calls in flight, of all processes together; 0: no limit"},                                               \
 	{.name = "timeout", .pace = true, .type = DF_OPT_TIME, .offset = DF_API_ROW(T, timeout_ns), .initial = "10m", .min = 0.001,      \
 	 .max = 86400, .help = "For one request, from its sending to the answer's end"},                                   \
