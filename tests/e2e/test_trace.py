@@ -232,6 +232,12 @@ class Trace(Receivers):
             self.assertIn(words, result.err)
 
 
+    def test_a_document_that_two_stages_ask_about_is_one(self):
+        self.write("in.jsonl", "".join('{"id":"d%d","text":"x"}\n' % i for i in range(30)))
+        pipeline = "llm model=fake/any prompt='{{id}}' | llm model=fake/any prompt='{{text}}' output=more"
+        self.assertEqual(self.flume("run", pipeline, "-o", "out", "--cache", "no", "in.jsonl").code, 0)
+        self.assertIn("60 calls of 30 documents", self.flume("trace", "out").out)
+
     def test_attempts_are_inside_their_calls_and_calls_inside_their_documents(self):
         self.write("in.jsonl", "".join('{"id":"d%d","text":"x"}\n' % i for i in range(3000)))
         pipeline = "llm model='fake/any?delay=3ms' prompt='{{id}}'"

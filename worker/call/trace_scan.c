@@ -174,21 +174,44 @@ static bool ends_value(const struct cursor *c)
 	return c->p < c->end && (*c->p == ',' || *c->p == '}');
 }
 
+/* Some digits; false: none. */
+static bool scan_digits(struct cursor *c)
+{
+	const char *begin = c->p;
+	while (c->p < c->end && *c->p >= '0' && *c->p <= '9')
+		c->p++;
+	return c->p > begin;
+}
+
+/* What may follow a number's first digits. */
+static bool scan_fraction(struct cursor *c)
+{
+	if (c->p < c->end && *c->p == '.') {
+		c->p++;
+		if (!scan_digits(c))
+			return false;
+	}
+	if (c->p < c->end && (*c->p | 32) == 'e') {
+		c->p++;
+		c->p += c->p < c->end && (*c->p == '-' || *c->p == '+');
+		return scan_digits(c);
+	}
+	return true;
+}
+
 static bool scan_number(struct cursor *c, struct df_trace_line *l, const struct key *k)
 {
 	const char *begin = c->p;
 	uint64_t v = 0;
-	double money = 0;
-	for (; c->p < c->end && *c->p >= '0' && *c->p <= '9'; c->p++)
-		v = 10 * v + (uint64_t)(*c->p - '0');
-	if (ends_value(c) && c->p > begin && c->p - begin < 20 && (*begin != '0' || c->p - begin == 1))
-		return !k || set_count(l, k, v);
-	while (c->p < c->end && *c->p != ',' && *c->p != '}')
-		c->p++;
-	if (!k || k->type != MONEY || df_str_to_double((struct df_str){begin, (size_t)(c->p - begin)}, &money) != DF_OK)
+	if (!scan_digits(c) || (*begin == '0' && c->p - begin > 1))
 		return false;
-	l->span.usd = money;
-	return true;
+	if (ends_value(c) && c->p - begin < 20) {
+		for (const char *p = begin; p < c->p; p++)
+			v = 10 * v + (uint64_t)(*p - '0');
+		return !k || set_count(l, k, v);
+	}
+	return k && k->type == MONEY && scan_fraction(c) &&
+	       df_str_to_double((struct df_str){begin, (size_t)(c->p - begin)}, &l->span.usd) == DF_OK;
 }
 
 static bool scan_truth(struct cursor *c, struct df_trace_line *l, const struct key *k)

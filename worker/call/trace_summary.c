@@ -89,10 +89,15 @@ static enum df_err add_call(struct table *t, const struct df_span *s)
 	return s->cached ? DF_OK : add_times(g, s);
 }
 
-/* A call's or an open call's place: its document, when it has one. */
-static enum df_err add_document(struct table *t, const struct df_span *s, uint64_t parent)
+/* Of a document, not of its part in one stage: several stages may ask about it. 0: the call is of none. */
+static uint64_t document_of(const struct df_trace_line *l)
 {
-	return s->doc_id.n ? df_trace_ids_add(&t->documents, parent, 0, NULL) : DF_OK;
+	return l->span.doc_id.n ? df_trace_document_id(l->run_id, (struct df_str){NULL, 0}, l->span.doc_id) : 0;
+}
+
+static enum df_err add_document(struct table *t, uint64_t id)
+{
+	return id ? df_trace_ids_add(&t->documents, id, 0, NULL) : DF_OK;
 }
 
 static enum df_err see_call(struct table *t, const struct df_trace_line *l)
@@ -103,18 +108,16 @@ static enum df_err see_call(struct table *t, const struct df_trace_line *l)
 		return DF_OK;
 	df_trace_ids_drop(&t->open, l->span.id);
 	t->attempts += l->has_last;
-	DF_TRY(add_document(t, &l->span, l->span.parent));
+	DF_TRY(add_document(t, document_of(l)));
 	return add_call(t, &l->span);
 }
 
 static enum df_err see_attempt(struct table *t, const struct df_trace_line *l)
 {
-	struct df_span call = l->span;
-	call.kind = DF_SPAN_CALL;
 	t->attempts++;
-	if (!call.parent || df_trace_ids_has(&t->calls, call.parent))
+	if (!l->span.parent || df_trace_ids_has(&t->calls, l->span.parent))
 		return DF_OK;
-	return df_trace_ids_add(&t->open, call.parent, call.doc_id.n ? df_trace_parent(l->run_id, &call) : 0, NULL);
+	return df_trace_ids_add(&t->open, l->span.parent, document_of(l), NULL);
 }
 
 static enum df_err see(struct table *t, const struct df_trace_line *l)
@@ -130,7 +133,7 @@ static enum df_err see(struct table *t, const struct df_trace_line *l)
 	case DF_SPAN_ATTEMPT:
 		return see_attempt(t, l);
 	case DF_SPAN_DOCUMENT:
-		return df_trace_ids_add(&t->documents, l->span.id, 0, NULL);
+		return add_document(t, document_of(l));
 	default:
 		return DF_OK;
 	}
@@ -147,7 +150,7 @@ static enum df_err collect(struct df_trace_file *f, struct table *t)
 	t->left_out = f->left_out;
 	for (size_t i = 0; t->open.value && i < t->open.cap; i++)
 		if (t->open.id[i] && t->open.value[i])
-			DF_TRY(df_trace_ids_add(&t->documents, t->open.value[i], 0, NULL));
+			DF_TRY(add_document(t, t->open.value[i]));
 	return DF_OK;
 }
 
