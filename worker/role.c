@@ -50,6 +50,9 @@ static void obey_the_parent_alone(uint32_t parent_pid)
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGUSR1, SIG_IGN);
 	(void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of its write */
+	sigset_t none; /* the parent had these blocked: what came meanwhile is dealt with as what comes now */
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 /* A child must not outlive its coordinator: not when it dies later, and not when it died before we asked. */

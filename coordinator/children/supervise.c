@@ -70,12 +70,17 @@ static int spawn(struct df_supervisor *s, const int fd[3], const struct df_herit
 	char *argv[] = {name, h->role == DF_ROLE_WORKER ? role_worker : role_reader, NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
-	sigset_t none, defaults;
+	sigset_t born, defaults;
 	(void)posix_spawn_file_actions_init(&actions);
 	(void)posix_spawnattr_init(&attr);
-	(void)sigemptyset(&none);
+	/* what reaches the whole group (Ctrl-C) waits until the child has said that it is not meant (worker/role.c) */
+	(void)sigemptyset(&born);
+	(void)sigaddset(&born, SIGINT);
+	(void)sigaddset(&born, SIGHUP);
+	(void)sigaddset(&born, SIGUSR1);
+	(void)sigaddset(&born, SIGTERM);
 	(void)sigfillset(&defaults);
-	(void)posix_spawnattr_setsigmask(&attr, &none);
+	(void)posix_spawnattr_setsigmask(&attr, &born);
 	(void)posix_spawnattr_setsigdefault(&attr, &defaults);
 	(void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	(void)posix_spawn_file_actions_adddup2(&actions, fd[0], 0);

@@ -184,6 +184,18 @@ class Keys(EndingCase):
         self.assertEqual(t.end(), 75, t.text)
         self.assertGreater(self.counts_add_up()["in"], 0, "it was taken for two: " + t.text)
 
+    def test_ctrl_c_while_processes_start_ends_none_of_them(self):
+        """A child is there before it can say that Ctrl-C is not meant for it."""
+        self.write("a.jsonl", jsonl(20))
+        for ms in range(8, 44, 3):
+            child = subprocess.Popen([BIN, "run", "-j", "4", "strip", "-o", f"out{ms}", "a.jsonl"], cwd=self.dir, start_new_session=True, stderr=subprocess.PIPE)
+            time.sleep(ms / 1000)
+            os.killpg(child.pid, signal.SIGINT)
+            err = child.communicate(timeout=20 * SLOW)[1].decode()
+            self.assertIn(child.returncode, (0, 75, -2), err)
+            self.assertNotIn("died", err)
+            self.assertNotIn("was ended", err)
+
     def test_ctrl_z_stops_all_of_it_and_nobody_is_taken_for_dead(self):
         self.corpus()
         t = Terminal(self, BIN, "run", "-j", "2", "--cell-size", "1k", BUSY, "-o", "out", "a.jsonl", program=SHELL)
