@@ -21,7 +21,7 @@ static bool same(const struct df_trace_line *a, const struct df_trace_line *b)
 	bool counts = x->attempt == y->attempt && x->status == y->status && x->inputs == y->inputs &&
 		      x->usage.in == y->usage.in && x->usage.cached_in == y->usage.cached_in &&
 		      x->usage.out == y->usage.out && x->usage.known == y->usage.known && x->cached == y->cached;
-	return words && ids && times && counts && memcmp(&x->usd, &y->usd, sizeof(x->usd)) == 0;
+	return words && ids && times && counts && x->usd == y->usd;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

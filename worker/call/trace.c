@@ -101,7 +101,7 @@ static bool hold(struct df_trace *t, const struct df_span *s)
 {
 	df_buf_reset(&t->held_text);
 	size_t need = s->doc_id.n + s->stage.n + s->model.n + s->provider.n + s->name.n;
-	if (s->kind != DF_SPAN_ATTEMPT || df_buf_reserve(&t->held_text, need) != DF_OK)
+	if (s->kind != DF_SPAN_ATTEMPT || df_buf_reserve(&t->held_text, need + 1) != DF_OK)
 		return false;
 	t->held = *s;
 	t->held.name = hold_str(t, s->name);
