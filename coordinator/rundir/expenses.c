@@ -193,3 +193,18 @@ struct df_costs df_expenses_look(const struct df_expenses *e, double done)
 		c.projected = v.spent / fmin(done, 1.0);
 	return c;
 }
+
+struct df_costs df_expenses_peek(int dir_fd)
+{
+	struct df_purse_view purse;
+	if (df_purse_peek(dir_fd, &purse) != DF_OK)
+		return (struct df_costs){.known = false};
+	return (struct df_costs){.known = true,
+				 .spent = purse.spent,
+				 .budget = purse.budget,
+				 .projected = NAN,
+				 .maybe = purse.maybe,
+				 .calls = purse.calls,
+				 .unpriced = purse.unpriced < purse.calls ? purse.unpriced : purse.calls,
+				 .maybe_calls = purse.maybe_calls};
+}

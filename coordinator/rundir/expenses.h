@@ -46,5 +46,7 @@ void df_expenses_close(struct df_expenses *e);
 
 /* done: the part of the input that has been worked on, 0 .. 1; below 0: unknown. */
 struct df_costs df_expenses_look(const struct df_expenses *e, double done);
+/* Of a run directory that nobody is at: what its purse says, which survives those who would have told; not known without one. */
+struct df_costs df_expenses_peek(int dir_fd);
 
 #endif

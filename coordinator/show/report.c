@@ -260,7 +260,8 @@ int df_report(const struct df_report *r)
 /* A life that could not write run.json at its end, or died before it, left one that says something else than the journal. */
 static bool tell_finished(struct df_outputs *o)
 {
-	const struct df_report r = {.outputs = o, .outcome = DF_OUTCOME_DONE};
+	const struct df_report r = {
+		.outputs = o, .outcome = DF_OUTCOME_DONE, .costs = df_expenses_peek(o->is_dir ? o->dir_fd : -1)};
 	struct df_fail fail = {0};
 	if (o->told_finished || df_report_json(&r, state_word(r.outcome), &fail) == DF_OK)
 		return true;

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,17 +61,8 @@ static void read_news(struct df_view *v)
 /* Of a run that was killed: its purse survived, run.json was written when it began. */
 static void read_costs(struct df_view *v)
 {
-	struct df_purse_view purse;
-	if (v->live || v->run.costs.known || df_purse_peek(v->dir_fd, &purse) != DF_OK)
-		return;
-	v->run.costs = (struct df_costs){.known = true,
-					 .spent = purse.spent,
-					 .budget = purse.budget,
-					 .projected = NAN,
-					 .maybe = purse.maybe,
-					 .calls = purse.calls,
-					 .unpriced = purse.unpriced < purse.calls ? purse.unpriced : purse.calls,
-					 .maybe_calls = purse.maybe_calls};
+	if (!v->live && !v->run.costs.known)
+		v->run.costs = df_expenses_peek(v->dir_fd);
 }
 
 static enum df_err look(struct df_view *v, struct df_fail *fail)

@@ -263,6 +263,19 @@ class Network(RunCase):
         self.docflume(*command, "--budget", "1")
         self.assert_all_once(300)
 
+    def test_costs_of_a_run_that_died_when_all_was_done_are_told_by_the_next_life(self):
+        server = self.server(delay=5)
+        self.write("in.jsonl", documents(50, 300))
+        command = [self.llm(server), "-o", "out", "in.jsonl"]
+        self.docflume(*command)
+        costs = self.state()["costs"]["usd"]
+        run = json.loads((self.dir / "out" / "run.json").read_text())
+        run["state"] = "running"  # as it is between the journal's last record and the last run.json
+        del run["costs"]
+        (self.dir / "out" / "run.json").write_text(json.dumps(run))
+        self.assertIn("complete already", self.docflume(*command).err)
+        self.assertEqual((self.state()["state"], self.state()["costs"]["usd"]), ("finished", costs))
+
     def test_the_status_of_a_killed_run_tells_what_it_cost(self):
         server = self.server(delay=300)
         self.write("in.jsonl", documents(400, 900))
