@@ -214,8 +214,7 @@ static const struct {
 
 /* Nothing finite fits, or nothing that is made. */
 static const char *const endless[] = {
-	"{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#\"},\"b\":{\"$ref\":\"#\"}},\"required\":[\"a\",\"b\"]"
-	"}",
+	"{\"required\":[\"a\",\"b\"],\"additionalProperties\":{\"$ref\":\"#\"}}",
 	"{\"type\":\"array\",\"minItems\":9999,\"items\":{\"$ref\":\"#\"}}",
 	"{\"type\":\"string\",\"pattern\":\"((((a{500}){500}){500}){500})+\"}",
 	"{\"type\":\"string\",\"pattern\":\"([a-\\\\]{9}(?<x>(?=b)\\\\p{L)|[\"}",
