@@ -2,7 +2,7 @@
 /*
  * log: lines for people on stderr, as text or JSON, one write(2) each.
  *
- * Library code never logs: it fills a df_fail. Only cli/, coordinator/control and worker/link do.
+ * Library code never logs: it fills a df_fail. Only cli/, coordinator/control and worker/process/link do.
  * Document text, keys and headers never go into a log line. Thread-safe after df_log_setup().
  *
  * A line is one line whatever is in it: in text, control characters (a file's name may have them) come as \n, \t, \xNN. JSON lines carry the wall

@@ -9,8 +9,8 @@
 #include <pthread.h>
 
 #include "base/limits.h"
-#include "worker/job.h"
-#include "worker/link.h"
+#include "worker/lease/job.h"
+#include "worker/process/link.h"
 #include "worker/network.h"
 #include "worker/role.h"
 

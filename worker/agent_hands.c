@@ -16,8 +16,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "worker/agent_core.h"
-#include "worker/pipeline_run.h"
-#include "worker/turn.h"
+#include "worker/lease/pipeline_run.h"
+#include "worker/process/turn.h"
 
 #define LEAVE_SECONDS 1 /* for threads to come to their end */
 

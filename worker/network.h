@@ -11,7 +11,7 @@
 
 #include "base/arena.h"
 #include "proto/heritage.h"
-#include "worker/confine.h"
+#include "worker/process/confine.h"
 #include "worker/needs.h"
 
 struct df_network;

@@ -14,9 +14,9 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "proto/cell_info.h"
-#include "worker/cellblock.h"
-#include "worker/link.h"
-#include "worker/pulse.h"
+#include "worker/lease/cellblock.h"
+#include "worker/process/link.h"
+#include "worker/process/pulse.h"
 #include "worker/role.h"
 
 #define CELLS_PER_MESSAGE 64

@@ -7,8 +7,8 @@
 #define DF_WORKER_ROLE_H
 
 #include "proto/heritage.h"
-#include "worker/confine.h"
-#include "worker/spawner.h"
+#include "worker/process/confine.h"
+#include "worker/process/spawner.h"
 
 /* argv[0]: "worker" or "reader". Returns the exit code: 0 told to leave, 1 an error (one line on stderr), 2 not started by docflume. */
 int df_role_main(int argc, char **argv);

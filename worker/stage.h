@@ -19,7 +19,7 @@ enum df_stage_flags {
 	DF_STAGE_SIDE_EFFECTS = 1 << 0, /* at-least-once work outside docflume: never redone at the tail */
 	DF_STAGE_VECTORS = 1 << 1,      /* sets row->vector */
 	DF_STAGE_MODEL = 1 << 2,        /* opens a model: its start takes time */
-	DF_STAGE_COMMANDS = 1 << 3,     /* starts commands: the worker has a spawner (worker/spawner.h) */
+	DF_STAGE_COMMANDS = 1 << 3,     /* starts commands: the worker has a spawner (worker/process/spawner.h) */
 	DF_STAGE_NETWORK = 1 << 4,      /* calls out: the worker may open sockets */
 	DF_STAGE_ANY_RECORD = 1 << 5,   /* as the first stage: records need no text */
 };
@@ -51,7 +51,7 @@ struct df_stage_env {
 	 * (df_caller_run does), so that several batches may be inside it at once, each on a thread of its own: what it keeps in `state` is
 	 * read-only after open(), or atomic. */
 	struct df_caller *caller;     /* worker/call/call.h */
-	struct df_compute_turn *turn; /* worker/turn.h */
+	struct df_compute_turn *turn; /* worker/process/turn.h */
 	int stream_fd;                /* --stream: the answer's text is written here as it comes; -1: it is not */
 	atomic_uint_fast64_t *shown;  /* 1 from before its first byte on; NULL: nobody asks */
 };

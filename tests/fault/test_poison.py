@@ -17,7 +17,7 @@ from flume import SLOW, Case, children_of, jsonl, kill  # noqa: E402
 
 N = int(os.environ.get("DF_POISON_DOCS", 20000 // SLOW))
 DEADLINE = 2 * SLOW
-# What the document says is done to the worker that works on it ($PPID is the worker's other half, see worker/spawner.h).
+# What the document says is done to the worker that works on it ($PPID is the worker's other half, see worker/process/spawner.h).
 COMMAND = ("exec timeout_ms=3600000 cmd='awk -v p=$PPID \"/SEGV-ME/ { system(\\\"kill -SEGV \\\" p); system(\\\"sleep 2\\\") } "
            "/ABRT-ME/ { system(\\\"kill -ABRT \\\" p); system(\\\"sleep 2\\\") } /HANG-ME/ { system(\\\"sleep 600\\\") } { print }\"'")
 KINDS = {"SEGV-ME": "by signal 11", "ABRT-ME": "by signal 6", "HANG-ME": "longer than %d s (--doc-timeout)" % DEADLINE}

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
-#include "worker/unwrap.h"
+#include "worker/lease/unwrap.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -27,7 +27,7 @@ atomic cinttypes cstddef cstdint cstring cstdlib cassert new memory string_view 
 """.split())
 LIBC_DIRS = ("sys/", "linux/", "arpa/", "net/", "netinet/", "asm/")
 # Both ends of one format: reading unpacks, rows are packed.
-TWO_HOMES = {"zstd.h": {"worker", "worker/read"}}
+TWO_HOMES = {"zstd.h": {"worker/lease", "worker/read"}}
 COMPILER = {"immintrin.h", "cpuid.h", "emmintrin.h", "nmmintrin.h", "x86intrin.h", "arm_neon.h", "sanitizer/asan_interface.h", "sanitizer/lsan_interface.h"}
 
 

@@ -11,7 +11,7 @@
 
 #include "base/buf.h"
 #include "base/limits.h"
-#include "worker/cellblock.h"
+#include "worker/lease/cellblock.h"
 
 static void fill(struct df_buf *b, uint64_t n)
 {

@@ -9,7 +9,7 @@
 
 #include "base/limits.h"
 #include "tests/sim/help_content.h"
-#include "worker/job.h"
+#include "worker/lease/job.h"
 
 struct sim_job {
 	struct df_job *job;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * help_job: the real worker/job.c inside a model worker: a lease is worked on at once, and its messages leave one by one as the
+ * help_job: the real worker/lease/job.c inside a model worker: a lease is worked on at once, and its messages leave one by one as the
  * model's time goes by, or are lost with the process.
  */
 #ifndef DF_TESTS_SIM_HELP_JOB_H

@@ -14,7 +14,7 @@
 #include "coordinator/control/effects.h"
 #include "coordinator/dispatch/dispatch.h"
 #include "tests/sim/help_net.h"
-#include "worker/link.h"
+#include "worker/process/link.h"
 
 struct sim_job;
 

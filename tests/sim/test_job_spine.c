@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The spine with real work: control, sink and store as in test_spine, and in the workers the real job (worker/job.c): it opens real
+ * The spine with real work: control, sink and store as in test_spine, and in the workers the real job (worker/lease/job.c): it opens real
  * files, parses real records, runs stages and makes frames. Only processes, network, disk and time are simulated. Rows and rejects
  * name the records that they came from, so that each one's fate is seen in the output itself.
  *

@@ -25,7 +25,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "worker/cache/cache.h"
-#include "worker/confine.h"
+#include "worker/process/confine.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SLOW 4

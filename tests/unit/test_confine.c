@@ -26,7 +26,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "worker/confine.h"
+#include "worker/process/confine.h"
 
 /* "ctest: threaded" */
 

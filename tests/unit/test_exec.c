@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "worker/spawner.h"
+#include "worker/process/spawner.h"
 #include "worker/stages/registry.h"
 #include "worker/text/offsets.h"
 

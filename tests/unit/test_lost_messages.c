@@ -14,7 +14,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "coordinator/control/control.h"
-#include "worker/link.h"
+#include "worker/process/link.h"
 
 struct bench {
 	struct df_grid grid;

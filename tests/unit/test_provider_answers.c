@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/help_provider.h"
-#include "worker/provider/wire.h"
+#include "worker/provider/wire/wire.h"
 
 static struct df_arena arena;
 static struct df_answer answer;

@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "worker/pulse.h"
+#include "worker/process/pulse.h"
 
 struct fixture {
 	char dir[64], endpoint[5][96];

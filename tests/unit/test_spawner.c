@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "worker/spawner.h"
+#include "worker/process/spawner.h"
 
 static struct df_fail fail;
 

@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "proto/heritage.h"
-#include "worker/turn.h"
+#include "worker/process/turn.h"
 
 #define N_THREAD 64
 #define N_ROUND 200

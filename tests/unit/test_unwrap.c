@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "worker/unwrap.h"
+#include "worker/lease/unwrap.h"
 
 #define REASON                                                                                                         \
 	"\"docflume\":{\"source\":\"dir/"                                                                              \

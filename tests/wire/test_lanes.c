@@ -30,7 +30,7 @@
 #define N_LANE 1000U
 #define LIMIT_NS (2 * DF_SEC)
 #define DEADLINE_NS (60 * DF_SEC)
-#define PEER_SOCKETS 4 /* lane, notices, results, control, as worker/link.c has them */
+#define PEER_SOCKETS 4 /* lane, notices, results, control, as worker/process/link.c has them */
 
 #if defined(__has_feature) /* clang */
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)

@@ -26,7 +26,7 @@
 #include "worker/batch/own.h"
 #include "worker/batch/rounds.h"
 #include "worker/cache/cache.h"
-#include "worker/pipeline_run.h"
+#include "worker/lease/pipeline_run.h"
 
 #define SCRATCH_BYTES ((size_t)1 << 30)
 #define SCRATCH_KEEP (1U << 20)

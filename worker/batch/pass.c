@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * pass: all documents through the pipeline once, in this thread: the same job that a worker runs (worker/job.h), lease after lease.
+ * pass: all documents through the pipeline once, in this thread: the same job that a worker runs (worker/lease/job.h), lease after lease.
  *
  * Rows are kept as long as no call of the pass had to be asked. A lease is a piece of a JSONL file, a text file, or one cell of a reader.
  */
@@ -11,9 +11,9 @@
 #include "base/log.h"
 #include "proto/example.h"
 #include "worker/batch/own.h"
-#include "worker/cellblock.h"
-#include "worker/job.h"
-#include "worker/pipeline_run.h"
+#include "worker/lease/cellblock.h"
+#include "worker/lease/job.h"
+#include "worker/lease/pipeline_run.h"
 
 #define PIECE_BYTES (UINT64_C(4) << 20)
 #define READER_CELL_BYTES ((size_t)1 << 20)

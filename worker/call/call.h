@@ -139,7 +139,7 @@ struct df_call {
 
 /* From any thread; on_done comes later, always. */
 enum df_err df_caller_submit(struct df_caller *c, struct df_call *call) DF_MUST_CHECK;
-/* Submit all, leave the turn (worker/turn.h; NULL: there is none), wait until all are done, take the turn again. on_done of them is used. */
+/* Submit all, leave the turn (worker/process/turn.h; NULL: there is none), wait until all are done, take the turn again. on_done of them is used. */
 enum df_err df_caller_run(struct df_caller *c, struct df_call *call, size_t n,
 			  struct df_compute_turn *turn) DF_MUST_CHECK;
 

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "worker/call/call_own.h"
-#include "worker/turn.h"
+#include "worker/process/turn.h"
 
 uint64_t df_call_bytes(const struct df_call *call)
 {

@@ -23,7 +23,7 @@
 #include "base/url.h"
 #include "worker/call/trace_export.h"
 #include "worker/net/http.h"
-#include "worker/provider/wire.h"
+#include "worker/provider/wire/wire.h"
 
 #define BODY_BYTES ((size_t)64 << 20)
 #define ANSWER_BYTES ((uint64_t)1 << 20)

@@ -8,7 +8,7 @@
 #include <math.h>
 
 #include "base/limits.h"
-#include "worker/provider/wire.h"
+#include "worker/provider/wire/wire.h"
 
 static const char base[] = "https://api.anthropic.com/v1";
 

@@ -17,7 +17,7 @@
 enum df_ask_kind { DF_ASK_CHAT, DF_ASK_EMBED };
 enum df_turn_role { DF_TURN_SYSTEM, DF_TURN_USER, DF_TURN_ASSISTANT };
 
-struct df_ask_turn { /* not worker/turn.h's df_turn, which passes the right to compute */
+struct df_ask_turn { /* not worker/process/turn.h's df_turn, which passes the right to compute */
 	enum df_turn_role role;
 	struct df_str text;
 };

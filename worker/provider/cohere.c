@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* cohere: version 2 of chat and embed (https://docs.cohere.com/reference). */
-#include "worker/provider/vectors.h"
+#include "worker/provider/wire/vectors.h"
 
 static const char base[] = "https://api.cohere.com/v2";
 

@@ -15,7 +15,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "worker/provider/cassette.h"
-#include "worker/provider/wire.h"
+#include "worker/provider/wire/wire.h"
 
 #define SEEN 65536 /* counters of asks; two that share one by chance only move each other's faults */
 #define STATUSES_MAX 8

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "worker/provider/vectors.h"
+#include "worker/provider/wire/vectors.h"
 
 static const char base[] = "https://generativelanguage.googleapis.com/v1beta";
 

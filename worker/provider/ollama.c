@@ -5,7 +5,7 @@
  * DESIGN. A prompt longer than the context that Ollama happens to have loaded (4,096 tokens unless told) would be cut without a word; so num_ctx is asked for
  * when an ask wants more, in powers of two, since every change of it loads the model anew.
  */
-#include "worker/provider/vectors.h"
+#include "worker/provider/wire/vectors.h"
 
 #define USUAL_CONTEXT 4096
 

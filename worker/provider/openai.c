@@ -2,7 +2,7 @@
 /* openai: chat completions and embeddings (https://platform.openai.com/docs/api-reference). */
 #include "worker/provider/openai.h"
 
-#include "worker/provider/vectors.h"
+#include "worker/provider/wire/vectors.h"
 
 bool df_openai_reasons(struct df_str model)
 {

@@ -6,7 +6,7 @@
 #ifndef DF_WORKER_PROVIDER_OPENAI_H
 #define DF_WORKER_PROVIDER_OPENAI_H
 
-#include "worker/provider/wire.h"
+#include "worker/provider/wire/wire.h"
 
 struct df_openai_dialect {
 	const char *base_url;

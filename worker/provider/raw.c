@@ -3,7 +3,7 @@
  * raw: a request's body as somebody else has written it, POSTed to the base URL as it is; the answer is the body that comes back. An ask has one turn, whose
  * text is the body, so that limits, retries, cache and trace are those of any other call. The key goes where the URL's API wants it.
  */
-#include "worker/provider/wire.h"
+#include "worker/provider/wire/wire.h"
 
 static bool names(struct df_str url, const char *word)
 {

@@ -7,7 +7,7 @@
 #include "base/io.h"
 #include "base/limits.h"
 #include "worker/provider/cassette.h"
-#include "worker/provider/wire.h"
+#include "worker/provider/wire/wire.h"
 
 struct entry {
 	struct df_str digest, model;

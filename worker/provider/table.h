@@ -3,7 +3,7 @@
 #ifndef DF_WORKER_PROVIDER_TABLE_H
 #define DF_WORKER_PROVIDER_TABLE_H
 
-#include "worker/provider/wire.h"
+#include "worker/provider/wire/wire.h"
 
 const struct df_model_info *df_table_rows(size_t *ret_n);
 /* By the exact id, then without a dated version at its end ("gpt-4o-2024-08-06" is gpt-4o, unless it has a row of its own); NULL: not known. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* tei: text-embeddings-inference's own /embed (https://huggingface.github.io/text-embeddings-inference). It serves one model, whatever it is called. */
-#include "worker/provider/vectors.h"
+#include "worker/provider/wire/vectors.h"
 
 static const char base[] = "http://localhost:8080";
 

@@ -2,7 +2,7 @@
 /*
  * exec: a user's own command as a stage: JSONL of the rows in on stdin, one line for each row back on stdout.
  *
- * DESIGN: one process per batch, alone in its process group, started and ended by the worker's spawner (worker/spawner.h). exec_run.c talks to it,
+ * DESIGN: one process per batch, alone in its process group, started and ended by the worker's spawner (worker/process/spawner.h). exec_run.c talks to it,
  * exec_lines.c knows the lines; what came of it is judged here.
  */
 #include <stdio.h>

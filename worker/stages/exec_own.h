@@ -4,7 +4,7 @@
 #define DF_WORKER_STAGES_EXEC_OWN_H
 
 #include "base/buf.h"
-#include "worker/spawner.h"
+#include "worker/process/spawner.h"
 #include "worker/stage.h"
 
 #define DF_EXEC_STDERR_KEPT 4096U
