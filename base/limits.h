@@ -39,9 +39,10 @@
 #define DF_RECORD_PADDING 64      /* readable bytes behind a record, for vector loads */
 #define DF_BLOCK_BYTES (1U << 20) /* a worker reads and processes this much at a time */
 #define DF_BLOCK_RECORDS 4096     /* records of one batch */
-/* The same where many leases are in work at once. */
+/* The same where many leases are in work at once; as much as a cell where --cell-size makes them larger, with as many records as one request of embeddings takes. */
 #define DF_NETWORK_BLOCK_BYTES (32U << 10)
 #define DF_NETWORK_BLOCK_RECORDS 512
+#define DF_NETWORK_BLOCK_RECORDS_MAX 2048
 #define DF_NETWORK_STACK_BYTES (512U << 10)
 #define DF_JSON_DEPTH 64
 #define DF_JSON_FIELDS 4096                /* top-level keys of one record */

@@ -131,6 +131,7 @@ static void fill_heritage(struct df_run *r)
 		.text_key = o->text_key,
 		.model_dir = o->model_dir,
 		.max_record = o->max_record + (o->resume_failed ? DF_REJECT_EXTRA_BYTES : 0),
+		.cell_bytes = o->cell_size,
 		.retry = o->resume_failed,
 		.sample = o->sample,
 		.sample_seed = (uint64_t)o->sample_seed,

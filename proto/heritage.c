@@ -46,6 +46,7 @@ static void format(const struct df_heritage *h, struct df_buf *b)
 	add_string(b, "text_key", h->text_key);
 	add_string(b, "model_dir", h->model_dir);
 	add_number(b, "max_record", h->max_record);
+	add_number(b, "cell_bytes", h->cell_bytes);
 	add_number(b, "retry", h->retry);
 	(void)df_buf_addz(b, ",\"sample\":");
 	(void)df_json_add_double(b, h->sample);
@@ -142,6 +143,7 @@ static void take(const struct df_json *o, struct df_heritage *h)
 		.text_key = df_json_get_str(o, "text_key"),
 		.model_dir = df_json_get_str(o, "model_dir"),
 		.max_record = get_number(o, "max_record"),
+		.cell_bytes = get_number(o, "cell_bytes"),
 		.retry = get_number(o, "retry") != 0,
 		.sample = sample ? sample->number : 1.0,
 		.sample_seed = get_number(o, "sample_seed"),

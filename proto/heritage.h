@@ -40,7 +40,8 @@ struct df_heritage {
 	struct df_str id_key, text_key;
 	struct df_str model_dir; /* empty: the cache */
 	uint64_t max_record;
-	bool retry; /* the inputs are rejects of an earlier run: --resume-failed */
+	uint64_t cell_bytes; /* how much belongs together: what one request of an API may hold */
+	bool retry;          /* the inputs are rejects of an earlier run: --resume-failed */
 	double sample;
 	uint64_t sample_seed;
 	bool want[DF_N_OUTPUT];

@@ -121,6 +121,18 @@ class Calls(CallCase):
         self.assertEqual(result.err.count("fall-backs are asked from now on"), 1, result.err)
         self.assertRegex(result.err, r'warning: model "gpt-4o-mini": status 401.*OPENAI_API_KEY.*; fall-backs are asked from now on')
 
+    def test_larger_cells_make_fewer_and_larger_requests_of_embeddings(self):
+        self.documents(3000)
+        requests = {}
+        for size in ("16k", "1m"):
+            server = self.server()
+            self.docflume("-o", size, "-j", 2, "--cache", "no", "--cell-size", size,
+                          f"embed model=text-embedding-3-small dimensions=16 base_url={server.url()}", "in.jsonl")
+            requests[size] = server.stats()["requests"]
+            self.assertEqual(sum(len(part.read_text().splitlines()) for part in (self.dir / size).glob("part-*.jsonl")), 3000)
+        self.assertEqual(requests["1m"], 2)  # of 2,048 and 952
+        self.assertGreater(requests["16k"], 3000 / 512)
+
     def test_a_host_that_is_not_there_is_named_once_and_with_what_is_wrong(self):
         self.documents(1)
         for url, words in (("http://127.0.0.1:1", "Connection refused"), ("http://no-such-host.invalid", "its name is not known to the resolver")):

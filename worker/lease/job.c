@@ -117,6 +117,21 @@ static bool one_of_many(const struct df_job *j)
 	return j->config.turn != NULL;
 }
 
+static size_t block_bytes(const struct df_job *j)
+{
+	uint64_t cell = j->config.heritage->cell_bytes;
+	if (!one_of_many(j) || cell > DF_BLOCK_BYTES)
+		return DF_BLOCK_BYTES;
+	return cell > DF_NETWORK_BLOCK_BYTES ? (size_t)cell : DF_NETWORK_BLOCK_BYTES;
+}
+
+static size_t block_records(const struct df_job *j)
+{
+	if (!one_of_many(j))
+		return DF_BLOCK_RECORDS;
+	return block_bytes(j) > DF_NETWORK_BLOCK_BYTES ? DF_NETWORK_BLOCK_RECORDS_MAX : DF_NETWORK_BLOCK_RECORDS;
+}
+
 static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 {
 	const struct df_heritage *h = j->config.heritage;
@@ -141,8 +156,7 @@ static enum df_err open_parts(struct df_job *j, struct df_fail *fail)
 		j->pipeline = j->own_pipeline;
 	keys.text_optional = df_pipeline_run_takes_any(j->pipeline);
 	DF_TRY(df_record_parser_create(keys, h->max_record, &j->parser));
-	DF_TRY(df_range_reader_create(one_of_many(j) ? DF_NETWORK_BLOCK_BYTES : DF_BLOCK_BYTES,
-				      df_job_record_bytes_max(h), &j->range));
+	DF_TRY(df_range_reader_create(block_bytes(j), df_job_record_bytes_max(h), &j->range));
 	return df_emit_create(&emit, &j->emit);
 }
 
@@ -190,7 +204,7 @@ enum df_err df_job_create(const struct df_job_config *config, struct df_job **re
 	j->config = *config;
 	j->pipeline = config->pipeline;
 	j->seq = config->seq ? config->seq : &j->own_seq;
-	j->block_records = one_of_many(j) ? DF_NETWORK_BLOCK_RECORDS : DF_BLOCK_RECORDS;
+	j->block_records = block_records(j);
 	j->fd = -1;
 	init_arenas(j);
 	df_buf_init(&j->header, DF_HEADER_BYTES_MAX);

@@ -152,11 +152,12 @@ const struct df_stage_class df_stage_embed = {
 		"all.\n"
 		"A model of an API (text-embedding-3-small, voyage-3, ollama/any, ...) is asked over the network "
 		"instead, "
-		"within its limits and in requests of as many texts as it takes; tokens are estimated from above "
-		"(bytes / "
-		"2) and set right by what the answer says. A text that the API refuses rejects its document alone; "
-		"empty texts "
-		"are rejected. The options from dimensions= on are for APIs.\n"
+		"within its limits. A request holds the texts of some cells of input, 512 of 32 KB at most: many small "
+		"ones at once are the fastest. Where requests are what is limited, --cell-size=1m makes them as large "
+		"as "
+		"the API takes. Tokens are estimated from above (bytes / 2) and set right by what the answer says. A "
+		"text that the API refuses rejects its document alone; empty texts are rejected. The options from "
+		"dimensions= on are for APIs.\n"
 		"Example: docflume run 'clean | chunk tokens=200 overlap=20 | embed' -o out docs/\n",
 	.options = option_rows,
 	.options_size = sizeof(struct df_embed_options),
