@@ -116,8 +116,8 @@ static void tell_maybe(const struct df_costs *c)
 	if (c->maybe_calls)
 		(void)snprintf(calls, sizeof(calls), "%s call%s", df_human_count(c->maybe_calls, n),
 			       c->maybe_calls == 1 ? "" : "s");
-	df_info("of that, up to %s was perhaps never paid: %s sent without a whole answer (run.json: usd_maybe_paid)",
-		df_human_usd(maybe, usd), calls[0] ? calls : "calls of workers that died,");
+	df_info("of that, up to %s was perhaps never paid: %s sent without a whole answer", df_human_usd(maybe, usd),
+		calls[0] ? calls : "calls of workers that died,");
 }
 
 /* A worker refuses vectors of another length than its first; another life's, or another worker's, it does not know. */

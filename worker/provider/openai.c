@@ -204,6 +204,15 @@ void df_openai_parse(const struct df_ask *ask, const struct df_http_response *re
 		parse_embed(ask, response, arena, ret);
 }
 
+/* Of a body with n > 1 each event is of one answer, in any order: the first is the one that counts, as without a stream. */
+static const struct df_json *first_choice(const struct df_json *root)
+{
+	const struct df_json *choices = df_json_get(root, "choices"), *choice = choices ? choices->child : NULL;
+	while (choice && df_json_get_u64(choice, "index", 0) != 0)
+		choice = choice->next;
+	return choice;
+}
+
 void df_openai_event(const struct df_ask *ask, struct df_str type, struct df_str data, struct df_stream *stream,
 		     struct df_str *ret_new_text, struct df_arena *arena, struct df_answer *ret)
 {
@@ -218,7 +227,7 @@ void df_openai_event(const struct df_ask *ask, struct df_str type, struct df_str
 	const struct df_json *root = df_wire_event(data, stream, arena, ret);
 	if (!root)
 		return;
-	const struct df_json *choices = df_json_get(root, "choices"), *choice = choices ? choices->child : NULL;
+	const struct df_json *choice = first_choice(root);
 	struct df_str reason = df_json_get_str(choice, "finish_reason");
 	const struct df_json *delta = df_json_get(choice, "delta");
 	struct df_str text = df_wire_content(df_json_get(delta, "content"), arena, &err);
