@@ -269,6 +269,16 @@ static void test_stream__of_openai_with_usage_in_a_chunk_without_choices(void **
 	assert_streamed("Hello", DF_FINISH_STOP, 20, 5, false);
 }
 
+static void test_stream__of_several_answers_is_the_first_of_them(void **state)
+{
+	struct df_ask ask = help_chat("m");
+	(void)state;
+	feed("openai", &ask,
+	     "{\"choices\":[{\"index\":1,\"delta\":{\"content\":\"Bye\"}}]}\n" DELTA("Hello") STOP
+	     "{\"choices\":[{\"index\":1,\"delta\":{\"content\":\" you\"},\"finish_reason\":\"length\"}]}\n[DONE]");
+	assert_streamed("Hello", DF_FINISH_STOP, 20, 5, false);
+}
+
 static void test_stream__without_its_end_is_not_whole(void **state)
 {
 	struct df_ask ask = help_chat("m");
@@ -393,6 +403,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_vectors__a_full_batch_stays_small, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stream__of_openai_with_usage_in_a_chunk_without_choices, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_stream__of_several_answers_is_the_first_of_them, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stream__without_its_end_is_not_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stream__an_error_inside_of_it_ends_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stream__of_the_others, setup, teardown)};
