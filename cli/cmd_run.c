@@ -14,7 +14,7 @@
 #include "cli/prompt_hints.h"
 #include "cli/run_rows.h"
 #include "coordinator/rundir/retry.h"
-#include "worker/call/trace_export.h"
+#include "worker/trace/trace_export.h"
 #include "worker/model/modeldir.h"
 #include "worker/stages/embed.h"
 

@@ -9,7 +9,7 @@
 
 #include "base/limits.h"
 #include "cli/trace_rows.h"
-#include "worker/call/trace_export.h"
+#include "worker/trace/trace_export.h"
 
 #define TEXT_BYTES ((size_t)16 << 20)
 

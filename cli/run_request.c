@@ -12,7 +12,7 @@
 #include "cli/pipeline_file.h"
 #include "cli/resolve.h"
 #include "cli/run_rows.h"
-#include "worker/call/trace_export.h"
+#include "worker/trace/trace_export.h"
 #include "worker/stages/registry.h"
 
 struct request {

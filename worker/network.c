@@ -22,7 +22,7 @@
 #include "proto/purse.h"
 #include "worker/cache/cache.h"
 #include "worker/call/call.h"
-#include "worker/call/trace.h"
+#include "worker/trace/trace.h"
 #include "worker/limit/limit.h"
 #include "worker/provider/cassette.h"
 #include "worker/limit/where.h"

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/call/trace_line.h"
+#include "worker/trace/trace_line.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

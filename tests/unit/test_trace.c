@@ -23,7 +23,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/limits.h"
-#include "worker/call/trace_export.h"
+#include "worker/trace/trace_export.h"
 
 #define S(x) DF_STR(x)
 #define RUN 0x1234

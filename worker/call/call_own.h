@@ -24,7 +24,7 @@
 #include "worker/call/call.h"
 #include "worker/call/call_alarm.h"
 #include "worker/call/call_retry.h"
-#include "worker/call/trace.h"
+#include "worker/trace/trace.h"
 #include "worker/limit/limit.h"
 #include "worker/net/sse.h"
 #include "worker/provider/cassette.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* trace_file: the mapped file, its lines, torn ones, and which run a process belongs to. */
-#include "worker/call/trace_file.h"
+#include "worker/trace/trace_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
  * DESIGN. Lines are made on the network thread, one for most calls: without printf, which took a tenth of that thread's time, and into memory that is
  * there, so that a key is one comparison and one short copy.
  */
-#include "worker/call/trace_line.h"
+#include "worker/trace/trace_line.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
  * DESIGN. A million calls are a few hundred megabytes of lines and three million spans: so a node is 64 bytes with a place in the mapped text, and the ids'
  * table is an array of indices. The file only ever grows, so a mapping of what was there stays good while a run goes on.
  */
-#include "worker/call/trace_read.h"
+#include "worker/trace/trace_read.h"
 
 #include <stdlib.h>
 

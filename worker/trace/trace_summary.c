@@ -11,8 +11,8 @@
 #include <stdlib.h>
 
 #include "base/limits.h"
-#include "worker/call/trace_export.h"
-#include "worker/call/trace_ids.h"
+#include "worker/trace/trace_export.h"
+#include "worker/trace/trace_ids.h"
 
 #define GROUPS_MAX 512
 #define NAME_BYTES 64

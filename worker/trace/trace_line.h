@@ -6,12 +6,12 @@
  * name that follows from kind and model, and the whole line of an attempt that says nothing but what its call says (`last_...`, df_trace_line_joins). Lines
  * as they were before that, with all of it, are read as well.
  */
-#ifndef DF_WORKER_CALL_TRACE_LINE_H
-#define DF_WORKER_CALL_TRACE_LINE_H
+#ifndef DF_WORKER_TRACE_TRACE_LINE_H
+#define DF_WORKER_TRACE_TRACE_LINE_H
 
 #include "base/arena.h"
 #include "base/buf.h"
-#include "worker/call/trace.h"
+#include "worker/trace/trace.h"
 
 #define DF_TRACE_LINE_ROOM ((size_t)16 << 10) /* that df_trace_line_make may need, before it finds a line too long */
 

@@ -5,10 +5,10 @@
  * The file is mapped, not read into memory, and may grow meanwhile: what was there at the opening is read. Lines that are torn are passed over and counted; a whole
  * line that follows a torn one without a break is found. What lines leave out is put back: the run, and the parent.
  */
-#ifndef DF_WORKER_CALL_TRACE_FILE_H
-#define DF_WORKER_CALL_TRACE_FILE_H
+#ifndef DF_WORKER_TRACE_TRACE_FILE_H
+#define DF_WORKER_TRACE_TRACE_FILE_H
 
-#include "worker/call/trace_line.h"
+#include "worker/trace/trace_line.h"
 
 #define DF_TRACE_FILE_RUNS 1024
 

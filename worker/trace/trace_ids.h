@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* trace_ids: a set of span ids, none of them 0, each with a value if any has one; at most half full, open addressing. Zeroed, it is empty. */
-#ifndef DF_WORKER_CALL_TRACE_IDS_H
-#define DF_WORKER_CALL_TRACE_IDS_H
+#ifndef DF_WORKER_TRACE_TRACE_IDS_H
+#define DF_WORKER_TRACE_TRACE_IDS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "worker/call/trace_export.h"
+#include "worker/trace/trace_export.h"
 
 #define OUT_BYTES ((size_t)1 << 20)
 #define DEPTH 8 /* open spans of a lane; deeper ones get a lane of their own */

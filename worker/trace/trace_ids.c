@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* trace_ids: linear probing; what is dropped closes its gap, so that there are no tombstones. */
-#include "worker/call/trace_ids.h"
+#include "worker/trace/trace_ids.h"
 
 #include <stdlib.h>
 

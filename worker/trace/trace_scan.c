@@ -6,7 +6,7 @@
  * copies nothing, 20 times as fast as by a JSON parser. Whatever is not so goes to that parser, which is also the judge of what is no line at all.
  */
 #include "base/json.h"
-#include "worker/call/trace_line.h"
+#include "worker/trace/trace_line.h"
 
 /* ------------------------------------------------------------------ values */
 

@@ -7,11 +7,11 @@
  * OTLP: OpenTelemetry's JSON over HTTP (OTLP 1.x, /v1/traces): ids in hex, nanoseconds as strings, attributes by the semantic conventions for
  * generative AI (gen_ai.*), what they have no word for as docflume.*.
  */
-#ifndef DF_WORKER_CALL_TRACE_EXPORT_H
-#define DF_WORKER_CALL_TRACE_EXPORT_H
+#ifndef DF_WORKER_TRACE_TRACE_EXPORT_H
+#define DF_WORKER_TRACE_TRACE_EXPORT_H
 
 #include "base/buf.h"
-#include "worker/call/trace_read.h"
+#include "worker/trace/trace_read.h"
 
 /* To a descriptor. Numbers the nodes' lanes. */
 enum df_err df_trace_chrome(struct df_trace_tree *t, int fd, struct df_fail *fail) DF_MUST_CHECK;

@@ -7,7 +7,7 @@
  * after it. What can be torn is the end of a write whose process was killed in it: the line is then followed at once by another process's, so
  * every line begins with the same bytes, which cannot be inside a JSON string, and a reader finds it again (trace_file.c).
  */
-#include "worker/call/trace.h"
+#include "worker/trace/trace.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/limits.h"
-#include "worker/call/trace_line.h"
+#include "worker/trace/trace_line.h"
 
 #define STACK_BYTES ((size_t)128 << 10)
 #define DOC_BYTES 1024 /* of document ids; escaped they may be six times as long, and a line still fits */

@@ -11,8 +11,8 @@
  * Ids of stages and documents are hashes of (run, stage, document), so that processes agree on them without a word; their spans need not be put: readers
  * make those that are missing from what lies below them.
  */
-#ifndef DF_WORKER_CALL_TRACE_H
-#define DF_WORKER_CALL_TRACE_H
+#ifndef DF_WORKER_TRACE_TRACE_H
+#define DF_WORKER_TRACE_TRACE_H
 
 #include "base/err.h"
 #include "base/str.h"

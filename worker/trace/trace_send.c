@@ -21,7 +21,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/url.h"
-#include "worker/call/trace_export.h"
+#include "worker/trace/trace_export.h"
 #include "worker/net/http.h"
 #include "worker/provider/wire/wire.h"
 

@@ -5,10 +5,10 @@
  * A span's node has ids and times alone, 64 bytes; the rest is read again from its line when it is asked for. Parents that nobody put (documents, stages, the
  * run) are made: they begin with the first span below them and end with the last.
  */
-#ifndef DF_WORKER_CALL_TRACE_READ_H
-#define DF_WORKER_CALL_TRACE_READ_H
+#ifndef DF_WORKER_TRACE_TRACE_READ_H
+#define DF_WORKER_TRACE_TRACE_READ_H
 
-#include "worker/call/trace_file.h"
+#include "worker/trace/trace_file.h"
 
 struct df_trace_node {
 	uint64_t id, parent;       /* parent 0: none */
