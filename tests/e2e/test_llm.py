@@ -101,7 +101,7 @@ class Llm(Models):
             self.assertEqual(result.code, 0, result.err)
             return int(result.out.split("workers: ")[1].split()[0])
         cores = workers("strip")
-        for in_flight, wanted in ((1, 1), (512, 1), (513, 2), (1500, 3), (60000, 118)):
+        for in_flight, wanted in ((1, 1), (512, 1), (513, 2), (1500, 3), (16384, 32)):
             self.assertEqual(workers(f"strip | llm model=fake/any prompt=x concurrency={in_flight}"), min(cores, wanted))
         self.assertEqual(workers("llm model=fake/any prompt=x"), min(cores, 8))
         self.assertEqual(workers("llm model=fake/any prompt=x concurrency=1", "-j", "3"), 3)
