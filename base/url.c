@@ -131,6 +131,9 @@ bool df_url_is_variable(struct df_str name)
 void df_url_show(struct df_str url, char *to, size_t size)
 {
 	size_t n = 0;
+	to[0] = '\0';
+	if (!url.n) /* perhaps without a pointer, which has no offsets */
+		return;
 	for (size_t i = 0; i < url.n; i++)
 		if (url.p[i] == '?' || url.p[i] == '#')
 			url.n = i;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""api_server keeps Anthropic's word about message batches: what is accepted, how one stands, results and their faults."""
+"""api_server keeps Anthropic's word about message batches: what is accepted, how one stands, results and their faults.
+ctest: plain"""
 import json
 import os
 import sys

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """api_server keeps its word: answers, streams, limits to the request, faults as told, counts. With http.client alone.
+ctest: plain
 ctest: timeout 120"""
 import base64
 import calendar

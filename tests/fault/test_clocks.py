@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clocks that jump while real processes obey limits (shim/clock.c): midnight, a wall clock that is set back, a machine that slept, a reboot.
+ctest: plain
 ctest: timeout 240"""
 import mmap
 import json

@@ -3,6 +3,7 @@
 
 Minutes last a tenth or less of theirs here, so that a rate of 6000 a minute stands for one of 600; with DF_SOAK=1 they last a minute.
 ctest: serial
+ctest: plain
 ctest: timeout 600"""
 import pathlib
 import sys

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rates through the whole program, beside other tests: refusals at random, limits that nobody told, workers that are killed, runs that share, days. Nothing here
 needs the machine for itself: a busy one makes it slower, and brings no refusal that is not expected.
+ctest: plain
 ctest: timeout 600"""
 import pathlib
 import random

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ctest: serial
+# ctest: plain
 # ctest: timeout 600
 """How long the work of a worker that is killed lies about: from kill -9 to the moment at which the last of what it held has gone to another
 worker, while all workers have as much as they may. Asked of the coordinator's own log, by the clock of this test.

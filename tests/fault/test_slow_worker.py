@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ctest: serial
+# ctest: plain
 # ctest: timeout 600
 """One worker of three is a hundred times slower than the others (stopped for 99 ms of each 100): the run takes hardly longer
 than with that worker left out, nothing is lost and nothing comes twice.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The eighteen traps of TRAPS.md: each has its tests, and these are there; and those that have no better place."""
+"""The eighteen traps of TRAPS.md: each has its tests, and these are there; and those that have no better place.
+ctest: plain"""
 import os
 import pathlib
 import re

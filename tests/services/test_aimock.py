@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The providers against somebody else's idea of six APIs: CopilotKit's aimock, with its faults. Whole runs, one request for each document.
+ctest: plain
 ctest: timeout 120"""
 import time
 

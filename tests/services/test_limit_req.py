@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """nginx's limit_req, the leaky bucket that really stands before APIs, between docflume and the server of tests/api.
+ctest: plain
 ctest: timeout 120"""
 
 import unittest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vectors of a real model over the wire: what base64 and batches bring is what the server says of each text alone, as decimal numbers.
+ctest: plain
 ctest: timeout 120"""
 import json
 

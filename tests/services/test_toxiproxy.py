@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shopify's toxiproxy between docflume and the server of tests/api: slow, cut, reset, silent and absent connections. Nothing is lost, nothing
 partial passes as whole, and what can never succeed ends within its time-out.
+ctest: plain
 ctest: timeout 120"""
 import time
 
