@@ -208,6 +208,8 @@
 #define DF_RETRY_COST 5
 #define DF_RETRY_COST_TIMEOUT 10
 #define DF_RATE_ANSWERS_MAX 20 /* 429 of one call on one model */
+#define DF_RATE_ALONE 8        /* 429 and nothing else from one model, ... */
+#define DF_RATE_ALONE_MS 15000 /* ... for so long: calls that have fall-backs go there */
 #define DF_RATE_CALM 3         /* of them without a back-off of the call's own */
 #define DF_BREAKER_FAILURES 10
 #define DF_BREAKER_PAUSE_MS 1000

@@ -55,7 +55,8 @@ struct df_http {
 	long always;     /* status of every answer; 0: by chance */
 	bool dead;       /* refuses connections */
 	char refuse[32], host_dead[32];
-	char model_failing[32], text_failing[32]; /* are answered with 500 */
+	char model_failing[32], text_failing[32]; /* are answered with 500, or failing_status */
+	long failing_status;
 	uint64_t n_failing;
 	bool first_request_silent;
 	uint64_t last_sent_ns;
@@ -280,7 +281,8 @@ static inline uint64_t decide(struct exchange *x)
 	if ((h->model_failing[0] && memmem(x->body, x->n_body, h->model_failing, strlen(h->model_failing))) ||
 	    (h->text_failing[0] && memmem(x->body, x->n_body, h->text_failing, strlen(h->text_failing)))) {
 		h->n_failing++;
-		say(x, 500, "{\"error\":{\"message\":\"the model fell over\"}}");
+		say(x, h->failing_status ? h->failing_status : 500,
+		    "{\"error\":{\"message\":\"the model fell over\"}}");
 		return took_ns;
 	}
 	if (!within_rate(h)) {

@@ -55,6 +55,64 @@ static void test_breaker__a_fallback_on_the_same_host_is_asked_while_the_first_m
 	close_world(&w);
 }
 
+static void test_breaker__a_model_that_answers_429_alone_is_left_alone_where_there_is_a_fallback(void **state)
+{
+	(void)state;
+	struct world w;
+	enum { N = 500 };
+	open_world(&w, 6, -1, false);
+	(void)snprintf(w.http.model_failing, sizeof(w.http.model_failing), "\"gpt-4o-mini\"");
+	w.http.failing_status = 429;
+	struct df_route *route[2] = {route_of(&w, "gpt-4o-mini", 50), route_of(&w, "gpt-4o", 50)};
+	uint64_t begun_ns = w.http.now_ns;
+	struct job *j = submit_chats(&w, route, 2, N);
+	run_all(&w, N);
+	for (unsigned i = 0; i < N; i++) {
+		assert_int_equal(j[i].call.err, DF_OK);
+		check_chat(&j[i]);
+	}
+	print_message("%llu answers of 429, all %u answered after %llu ms\n", (unsigned long long)w.http.n_failing, N,
+		      (unsigned long long)((w.http.now_ns - begun_ns) / DF_MS));
+	assert_true(w.http.now_ns - begun_ns >= DF_RATE_ALONE_MS * DF_MS); /* a limit is waited for first */
+	assert_true(w.http.now_ns - begun_ns < 3 * DF_RATE_ALONE_MS * DF_MS);
+	assert_int_equal(w.n_warned, 1);
+	assert_non_null(strstr(w.warned[0], "has answered 429 and nothing else for"));
+	release(j, N);
+	w.n_done = 0;
+	w.http.model_failing[0] = '\0'; /* when it has cooled down it is asked again */
+	w.http.now_ns += df_retry_defaults.cool_down_ms * DF_MS;
+	uint64_t n_before = w.http.n_request;
+	j = submit_chats(&w, route, 1, 1);
+	run_all(&w, 1);
+	assert_int_equal(j->call.err, DF_OK);
+	assert_int_equal(w.http.n_request, n_before + 1);
+	release(j, 1);
+	df_route_close(&route[0]);
+	df_route_close(&route[1]);
+	close_world(&w);
+}
+
+static void test_breaker__a_model_that_answers_429_alone_is_waited_for_where_there_is_none(void **state)
+{
+	(void)state;
+	struct world w;
+	open_world(&w, 6, -1, false);
+	(void)snprintf(w.http.model_failing, sizeof(w.http.model_failing), "\"gpt-4o-mini\"");
+	w.http.failing_status = 429;
+	struct df_route *route = route_of(&w, "gpt-4o-mini", 50);
+	struct job *j = submit_chats(&w, &route, 1, 10);
+	run_until(&w, w.http.now_ns + 2 * DF_RATE_ALONE_MS * DF_MS);
+	assert_int_equal(w.n_done, 0);
+	w.http.model_failing[0] = '\0';
+	run_all(&w, 10);
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(j[i].call.err, DF_OK);
+	assert_int_equal(w.n_warned, 0);
+	release(j, 10);
+	df_route_close(&route);
+	close_world(&w);
+}
+
 static void test_breaker__another_model_of_the_same_host_is_not_held_up(void **state)
 {
 	(void)state;
@@ -297,6 +355,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_breaker__a_fallback_on_the_same_host_is_asked_while_the_first_model_answers_5xx),
+		cmocka_unit_test(test_breaker__a_model_that_answers_429_alone_is_left_alone_where_there_is_a_fallback),
+		cmocka_unit_test(test_breaker__a_model_that_answers_429_alone_is_waited_for_where_there_is_none),
 		cmocka_unit_test(test_breaker__another_model_of_the_same_host_is_not_held_up),
 		cmocka_unit_test(test_breaker__a_model_that_answers_5xx_for_ten_minutes_ends_the_run_in_true_words),
 		cmocka_unit_test(test_breaker__documents_that_a_model_always_fails_on_do_not_hold_up_the_others),

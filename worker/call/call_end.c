@@ -133,6 +133,13 @@ static void cut(struct df_piece *p, const char *message)
 	df_piece_queue(other);
 }
 
+/* Limits are waited for; but a model that gives 429 and nothing else has no turn for anybody, and others may have. */
+static bool rates_alone(const struct df_piece *p, const struct df_route *r)
+{
+	return r->n_rates >= DF_RATE_ALONE && df_http_now(r->caller->http) >= r->rates_ns + DF_RATE_ALONE_MS * DF_MS &&
+	       df_piece_has_fallback(p);
+}
+
 static void act(struct df_piece *p, struct df_route *r, const struct df_outcome *o, enum df_next next)
 {
 	struct df_caller *c = p->own->caller;
@@ -159,7 +166,10 @@ static void act(struct df_piece *p, struct df_route *r, const struct df_outcome 
 		cut(p, message);
 		return;
 	case DF_NEXT_FALLBACK:
-		r->cool_until_ns = df_http_now(c->http) + options_of(p)->cool_down_ms * DF_MS;
+		if (rates_alone(p, r))
+			df_route_refuses(r, options_of(p)->cool_down_ms);
+		else
+			r->cool_until_ns = df_http_now(c->http) + options_of(p)->cool_down_ms * DF_MS;
 		df_piece_fallback(p, err, a->class, message);
 		return;
 	case DF_NEXT_OVER:
@@ -201,6 +211,8 @@ void df_flight_over(struct df_flight *f, struct df_outcome *o)
 	if (o->answer->class == DF_CALL_RATE) {
 		p->attempts--;
 		p->rates++;
+		if (!r->n_rates++)
+			r->rates_ns = df_http_now(c->http);
 	} else if (r->host->breaker.unknown && !f->went_out && o->http_err != DF_OK && !o->never_sent) {
 		p->attempts--; /* nobody was asked yet: it is the run's, not this call's */
 	}
@@ -215,6 +227,7 @@ void df_flight_over(struct df_flight *f, struct df_outcome *o)
 	if (other)
 		df_flight_drop(other);
 	if (o->answer->class == DF_CALL_OK) {
+		r->n_rates = r->refuses_until_ns = 0;
 		enum df_err err = take_answer(p, r, o->answer);
 		if (err == DF_OK) {
 			df_retry_quota_give(&c->quota, p->cost ? p->cost : 1);
@@ -245,6 +258,7 @@ void df_flight_over(struct df_flight *f, struct df_outcome *o)
 		.once_used = p->once_used,
 		.text_passed = p->own->text_passed,
 		.host_good = host_good,
+		.rates_alone = rates_alone(p, r),
 		.n_input = p->n_input,
 	};
 	/* the answer may lie in the flight */

@@ -150,6 +150,27 @@ static void give_up_route(struct df_route *r, const struct df_outcome *o, const 
 		df_route_over(r, DF_ERR_USAGE, DF_CALL_RETRY, message);
 }
 
+/* ------------------------------------------------------------------ a model that answers 429 alone */
+
+void df_route_refuses(struct df_route *r, uint64_t cool_down_ms)
+{
+	char line[512], about[160];
+	uint64_t now_ns = df_http_now(r->caller->http);
+	bool is_news = !r->refuses_until_ns;
+	r->refuses_until_ns = r->cool_until_ns = now_ns + cool_down_ms * DF_MS;
+	r->rescan = true; /* those that wait for it have fall-backs, too */
+	df_route_dirty(r);
+	if (!is_news)
+		return;
+	(void)snprintf(
+		line, sizeof(line),
+		"model \"%.120s\" at '%.120s' has answered 429 and nothing else for %llu s: fall-backs are asked "
+		"meanwhile",
+		r->label, r->host->name, (unsigned long long)((now_ns - r->rates_ns) / DF_SEC));
+	(void)snprintf(about, sizeof(about), "429 %.120s", r->label);
+	df_engine_warn(r->caller, about, true, line);
+}
+
 /* ------------------------------------------------------------------ breakers */
 
 static void looks_elsewhere(struct df_route *r, void *self)

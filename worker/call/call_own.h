@@ -128,6 +128,8 @@ struct df_route {
 	size_t n_ready;
 	struct df_alarm alarm;
 	uint64_t cool_until_ns;
+	uint64_t rates_ns, n_rates; /* its 429 since the last good answer: since when, how many */
+	uint64_t refuses_until_ns;  /* nothing else has come for long */
 	/* money that was refused: what the purse looked like, and when it last looked otherwise */
 	struct df_purse_view purse;
 	uint64_t purse_ns;
@@ -276,6 +278,9 @@ bool df_piece_elsewhere(
 	const struct df_piece *p); /* where it stands nothing is sent now, and a fall-back may be asked */
 /* 0: it may be asked now; else as df_breaker_wait. */
 uint64_t df_route_wait(const struct df_route *r, uint64_t now_ns);
+bool df_piece_has_fallback(const struct df_piece *p); /* one that may be asked, sooner or later */
+/* By 429 alone, for long: until it has cooled down, calls with fall-backs go there. */
+void df_route_refuses(struct df_route *r, uint64_t cool_down_ms);
 void df_route_over(struct df_route *r, enum df_err err, enum df_call_class class, const char *message);
 struct df_ask df_piece_ask(const struct df_piece *p, const struct df_route *r);
 

@@ -75,6 +75,12 @@ uint64_t df_route_wait(const struct df_route *r, uint64_t now_ns)
 	return df_breakers_wait(&r->host->breaker, &r->breaker, now_ns);
 }
 
+/* One that has given 429 alone for long is asked by one call at a time, until it has an answer. */
+static bool has_its_probe(const struct df_route *r)
+{
+	return r->n_rates >= DF_RATE_ALONE && r->refuses_until_ns && (r->in_flight || r->n_ready || df_route_waits(r));
+}
+
 /* The first from `from` on that may be asked now; else the first that may be asked at all; n_route: none. */
 static uint32_t choose(const struct df_call *call, uint32_t from, uint64_t now_ns)
 {
@@ -83,7 +89,7 @@ static uint32_t choose(const struct df_call *call, uint32_t from, uint64_t now_n
 		const struct df_route *r = call->route[i];
 		if (!fits(call, i))
 			continue;
-		if (r->cool_until_ns <= now_ns && df_route_wait(r, now_ns) == 0)
+		if (r->cool_until_ns <= now_ns && df_route_wait(r, now_ns) == 0 && !has_its_probe(r))
 			return i;
 		if (second == call->n_route)
 			second = i;
@@ -95,9 +101,17 @@ bool df_piece_elsewhere(const struct df_piece *p)
 {
 	const struct df_call *call = p->own->call;
 	uint64_t now_ns = df_http_now(p->own->caller->http);
-	if (p->route + 1 == call->n_route || p->own->text_passed || df_route_wait(df_piece_route(p), now_ns) == 0)
+	const struct df_route *r = df_piece_route(p);
+	if (p->route + 1 == call->n_route || p->own->text_passed ||
+	    (df_route_wait(r, now_ns) == 0 && r->refuses_until_ns <= now_ns))
 		return false;
 	return choose(call, p->route, now_ns) != p->route;
+}
+
+bool df_piece_has_fallback(const struct df_piece *p)
+{
+	const struct df_call *call = p->own->call;
+	return !p->own->text_passed && choose(call, p->route + 1, df_http_now(p->own->caller->http)) != call->n_route;
 }
 
 /* true: the fall-back's answer was in the cache, and the piece is over. */
@@ -303,6 +317,8 @@ static void rescan(struct df_route *r)
 	r->rescan = false;
 	if (r->caller->ending)
 		return;
+	if (r->refuses_until_ns > now_ns)
+		df_route_ready_again(r); /* nobody has a place in the time to come */
 	wake_for_elsewhere(r);
 	for (int tried = 1; tried >= 0; tried--) {
 		for (struct df_piece *p = tried ? r->tried.head : r->fresh.head, *next; p; p = next) {
@@ -316,12 +332,24 @@ static void rescan(struct df_route *r)
 	}
 }
 
+/* When those who wait for a model that gives 429 alone go elsewhere, even if its next turn were hours away; UINT64_MAX: they do not. */
+static uint64_t refusal_due(const struct df_route *r)
+{
+	const struct df_piece *p = r->ready ? r->ready->piece : first_of(r);
+	uint64_t since_ns = r->refuses_until_ns > r->rates_ns ? r->refuses_until_ns : r->rates_ns;
+	if (r->n_rates < DF_RATE_ALONE || !p || !df_piece_has_fallback(p))
+		return UINT64_MAX;
+	return since_ns + DF_RATE_ALONE_MS * DF_MS;
+}
+
 void df_route_pump(struct df_route *r)
 {
 	struct df_caller *c = r->caller;
 	uint64_t again_ns = UINT64_MAX;
 	struct df_piece *p;
 	df_alarm_clear(&c->alarms, &r->alarm);
+	if (refusal_due(r) <= df_http_now(c->http))
+		df_route_refuses(r, df_retry_defaults.cool_down_ms);
 	if (r->rescan)
 		rescan(r);
 	df_route_send_due(r);
@@ -352,6 +380,8 @@ void df_route_pump(struct df_route *r)
 		again_ns = r->ready->at_ns;
 		r->wait = DF_WAIT_LIMIT;
 	}
+	if (refusal_due(r) < again_ns)
+		again_ns = refusal_due(r);
 	r->wait_until_ns = r->wait == DF_WAIT_ROOM || again_ns == UINT64_MAX ? 0 : again_ns;
 	if (again_ns != UINT64_MAX)
 		df_alarm_set(&c->alarms, &r->alarm, again_ns);

@@ -123,7 +123,7 @@ enum df_next df_next_after(const struct df_retry_options *o, const struct df_att
 		next = again(o, f);
 		break;
 	case DF_CALL_RATE:
-		next = f->rates <= DF_RATE_ANSWERS_MAX ? DF_NEXT_RESERVE : DF_NEXT_FALLBACK;
+		next = f->rates <= DF_RATE_ANSWERS_MAX && !f->rates_alone ? DF_NEXT_RESERVE : DF_NEXT_FALLBACK;
 		break;
 	case DF_CALL_QUOTA:
 	case DF_CALL_AUTH:

@@ -66,6 +66,7 @@ struct df_attempt_facts {
 	uint32_t rates;    /* RATE answers so far, with this one */
 	bool once_used;    /* a 408, 409 or 425 was tried again already */
 	bool text_passed;  /* a stream's text was shown: it cannot be taken back */
+	bool rates_alone;  /* the model answers 429 alone for long, and there is a fall-back */
 	bool host_good; /* others had good answers there since this call was first sent: of the host, after a status of the model */
 	size_t n_input; /* embed: inputs of the request; chat: 1 */
 };
