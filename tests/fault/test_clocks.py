@@ -14,7 +14,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "e2e"), str(ROOT / "api")]
 import api
-from flume import wait_until
+from flume import kill_whole, wait_until
 from rundir import RunCase
 
 LIBRARY = pathlib.Path(os.environ.get("DF_SHIM_DIR", "/nonexistent")) / "libdf_shim_clock.so"
@@ -165,8 +165,7 @@ class Clocks(RunCase):
         arguments = self.arguments(server, "rpd=60 rpm=1")
         child = self.start(*arguments, env=self.env)  # one call, and the next place is a minute away
         self.assertTrue(wait_until(lambda: server.stats()["requests"] == 1))
-        child.kill()
-        child.wait()
+        kill_whole(child)  # no process outlives its machine
         self.write("boot_id", OTHER_BOOT)
         self.env["DF_SHIM_BOOT_ID"] = str(self.dir / "boot_id")
         self.shift(boot=30 - time.clock_gettime(time.CLOCK_BOOTTIME))  # the machine is up for 30 s
