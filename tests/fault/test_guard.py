@@ -192,7 +192,7 @@ class Takeover(GuardCase):
     def test_a_new_epoch_gives_out_work_within_half_a_second(self):
         line = b'{"id":"d%07d","text":"a few words about the sea","metadata":{}}\n'
         self.write("a.jsonl", b"".join(line % i for i in range(self.N)))
-        child = self.begin("-v", "-j", "2", "--log-format", "json", "exec cmd='sleep 0.01; cat'", "-o", "out", "a.jsonl")
+        child = self.begin("-v", "-j", "2", "--log-format", "json", "exec cmd='sleep %g; cat'" % (0.1 * SLOW), "-o", "out", "a.jsonl")
         took = []
         for _ in range(5):
             size = sum(os.path.getsize(p) for p in self.parts("jsonl*"))
