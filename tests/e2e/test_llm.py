@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stages that ask models, as whole runs: with the fake provider, and with a server of request bodies. Nothing leaves the machine."""
-import http.server
 import json
-import threading
 import unittest
 
+from answers import Answering, chat
 from flume import Case
 
 SCHEMA = {"type": "object", "required": ["n", "kind"], "additionalProperties": False,
@@ -25,25 +24,7 @@ class Models(Case):
         return result
 
 
-class Answers(http.server.BaseHTTPRequestHandler):
-    """A server of chat completions at no price that anybody knows."""
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        answer = json.dumps({"choices": [{"message": {"content": "well"}, "finish_reason": "stop"}],
-                             "usage": {"prompt_tokens": 2, "completion_tokens": 1}}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *args):
-        pass
-
-
-class Llm(Models):
+class Llm(Answering, Models):
     def test_a_prompt_comes_from_a_file_and_its_places_are_filled(self):
         self.write("p.txt", "Say \"{{text}}\" | {{meta.n}}\n")
         rows = self.ask("llm model=fake/echo prompt=@p.txt", "d.jsonl").rows()
@@ -83,14 +64,8 @@ class Llm(Models):
     def test_calls_whose_price_nobody_knows_are_counted_and_said_to_be_so(self):
         result = self.ask("llm model=fake/echo prompt='{{text}}'", "d.jsonl", "-o", "free")
         self.assertIn("20 calls for $0.00\n", result.err)
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            url = f"http://127.0.0.1:{server.server_port}/v1"
-            result = self.ask(f"llm model=openai/any base_url={url} prompt='{{{{text}}}}'", "d.jsonl", "-o", "out")
-        finally:
-            server.shutdown()
-            server.server_close()
+        url = f"http://127.0.0.1:{self.server(lambda prompt: chat('well', (2, 1))).server_port}/v1"
+        result = self.ask(f"llm model=openai/any base_url={url} prompt='{{{{text}}}}'", "d.jsonl", "-o", "out")
         self.assertIn("20 calls for $0.00 (at unknown prices: openai/any 20; give price_in and price_out in models.yaml)\n", result.err)
         costs = json.loads((self.dir / "out" / "run.json").read_text())["costs"]
         self.assertEqual((costs["paid_calls"], costs["unpriced_calls"], costs["of_rows"]["calls"]), (0, 20, 20))
@@ -120,36 +95,19 @@ class Embed(Models):
         self.assertEqual({r["id"]: r["embedding"] for r in rows}, {r["id"]: r["embedding"] for r in again})
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    seen = []
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        Handler.seen.append((self.path, self.headers["authorization"], body))
-        answer = json.dumps({"echo": body["input"], "usage": {"prompt_tokens": 2}}, indent=2).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *args):
-        pass
-
-
-class Request(Models):
+class Request(Answering, Models):
     def test_a_file_of_request_bodies_runs_as_it_is(self):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        Handler.seen.clear()
+        seen = []
+
+        def echo(prompt, handler):
+            seen.append((handler.path, handler.headers["authorization"], handler.body))
+            return json.dumps({"echo": handler.body["input"], "usage": {"prompt_tokens": 2}}, indent=2).encode()
+        server = self.server(echo)
         self.write("r.jsonl", "".join(json.dumps({"model": "m", "input": f"{i}\n", "metadata": {"row": i}}) + "\n" for i in range(50)))
         rows = self.ask(f"request url=http://127.0.0.1:{server.server_port}/v1/embeddings", "r.jsonl").rows()
         self.assertEqual({row["metadata"]["row"]: row["response"]["echo"] for row in rows}, {i: f"{i}\n" for i in range(50)})
-        self.assertEqual(sorted(body["input"] for _, _, body in Handler.seen), sorted(f"{i}\n" for i in range(50)))
-        for path, key, body in Handler.seen:
+        self.assertEqual(sorted(body["input"] for _, _, body in seen), sorted(f"{i}\n" for i in range(50)))
+        for path, key, body in seen:
             self.assertEqual((path, key, set(body)), ("/v1/embeddings", "Bearer sk-planted", {"model", "input"}))
 
 

@@ -1,29 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts, schemas and presets with mistakes in them, as people make them: told before anything is asked, and at the end in words that help."""
-import http.server
 import json
-import threading
 import unittest
 
+from answers import Answering
 from flume import Case
 
 
-class Refusing(http.server.BaseHTTPRequestHandler):
+def refusing(prompt, handler):
     """A server that knows every document by name and takes none."""
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        answer = json.dumps({"error": {"message": "no such thing as this, " + self.headers.get("authorization", "") + " " + "x" * 3000,
-                                       "type": "invalid_request_error"}}).encode()
-        self.send_response(400)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *args):
-        pass
+    message = "no such thing as this, " + handler.headers.get("authorization", "") + " " + "x" * 3000
+    return 400, {}, json.dumps({"error": {"message": message, "type": "invalid_request_error"}}).encode()
 
 
 class Prompts(Case):
@@ -168,13 +155,9 @@ class Schemas(Prompts):
         self.assertGreaterEqual(len(self.ask("llm model=fake/any prompt='{{text}}' schema=@s.json", "one.jsonl").rows()[0]["answer"]), 100000)
 
 
-class Ends(Prompts):
+class Ends(Answering, Prompts):
     def serve(self):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return "http://127.0.0.1:%d/v1" % server.server_port
+        return "http://127.0.0.1:%d/v1" % self.server(refusing).server_port
 
     def test_each_kind_of_reject_has_an_example(self):
         self.write("d.jsonl", "".join(json.dumps({"id": f"doc-{i}", "text": "t", **({} if i % 2 else {"title": "x"})}) + "\n" for i in range(40)))
