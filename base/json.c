@@ -382,13 +382,24 @@ const struct df_json *df_json_get(const struct df_json *object, const char *key)
 
 const struct df_json *df_json_item(const struct df_json *array, struct df_str no)
 {
-	uint64_t left = 0;
-	if (!array || array->type != DF_JSON_ARRAY || df_str_to_u64(no, &left) != DF_OK || left >= array->n)
+	uint64_t i = 0;
+	return df_str_to_u64(no, &i) == DF_OK ? df_json_nth(array, i) : NULL;
+}
+
+const struct df_json *df_json_nth(const struct df_json *array, uint64_t i)
+{
+	if (!array || array->type != DF_JSON_ARRAY || i >= array->n)
 		return NULL;
 	const struct df_json *found = array->child;
-	for (; left; left--)
+	for (; i; i--)
 		found = found->next;
 	return found;
+}
+
+double df_json_get_double(const struct df_json *object, const char *key)
+{
+	const struct df_json *m = df_json_get(object, key);
+	return m && m->type == DF_JSON_NUMBER ? m->number : 0;
 }
 
 uint64_t df_json_get_u64(const struct df_json *object, const char *key, uint64_t otherwise)

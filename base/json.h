@@ -43,6 +43,10 @@ const struct df_json *df_json_get(const struct df_json *object, const char *key)
 const struct df_json *df_json_member(const struct df_json *object, struct df_str key);
 /* Item of an array by its number in digits, from 0, or NULL: a step of a path. */
 const struct df_json *df_json_item(const struct df_json *array, struct df_str no);
+/* Item i of an array, from 0; NULL: there are not so many, or no array. */
+const struct df_json *df_json_nth(const struct df_json *array, uint64_t i);
+/* A member that is a number; 0: it is none. */
+double df_json_get_double(const struct df_json *object, const char *key);
 uint64_t df_json_get_u64(const struct df_json *object, const char *key, uint64_t otherwise);
 struct df_str df_json_get_str(const struct df_json *object, const char *key);
 

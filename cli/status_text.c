@@ -28,12 +28,6 @@ static void add_safe(struct df_buf *b, struct df_str s)
 			(void)df_buf_addc(b, s.p[i]);
 }
 
-static double real(const struct df_json *o, const char *key)
-{
-	const struct df_json *v = df_json_get(o, key);
-	return v && v->type == DF_JSON_NUMBER ? v->number : 0;
-}
-
 static const char *count(uint64_t n, char z[32])
 {
 	return df_human_count(n, z);
@@ -140,13 +134,13 @@ static void add_counts(const struct df_view *v, struct df_buf *b)
 /* "3 calls in flight, 97 wait for a limit of requests or tokens (0.9 s)"; false: there are none. */
 static bool add_calls(const struct df_json *c, struct df_buf *b)
 {
-	char n[32];
+	char n[48];
 	uint64_t out = df_json_get_u64(c, "calls_out", 0), sent = df_json_get_u64(c, "calls_in_flight", out);
 	struct df_str why = df_json_get_str(c, "waits_for");
-	double seconds = real(c, "waits_seconds");
+	double seconds = df_json_get_double(c, "waits_seconds");
 	if (!out)
 		return false;
-	(void)df_buf_addf(b, "%s call%s in flight", count(sent, n), sent == 1 ? "" : "s");
+	(void)df_buf_addf(b, "%s in flight", df_human_number_of(sent, "call", n));
 	if (out <= sent)
 		return true;
 	(void)df_buf_addf(b, ", %s wait%s", count(out - sent, n), out - sent == 1 ? "s" : "");
@@ -165,7 +159,7 @@ static void add_child(const struct df_json *c, struct df_buf *b)
 	const struct df_json *work = df_json_get(c, "in_work");
 	add_safe(b, df_json_get_str(c, "role"));
 	(void)df_buf_addf(b, " %-4llu%10s  ", (unsigned long long)df_json_get_u64(c, "number", 0),
-			  df_human_bytes(real(c, "memory_bytes"), z));
+			  df_human_bytes(df_json_get_double(c, "memory_bytes"), z));
 	bool calls = add_calls(c, b);
 	if (!work || work->type != DF_JSON_OBJECT) {
 		(void)df_buf_addz(b, calls ? "\n" : "waits\n");
@@ -181,7 +175,7 @@ static void add_child(const struct df_json *c, struct df_buf *b)
 		(void)df_buf_addz(b, " in ");
 		add_safe(b, stage);
 	}
-	(void)df_buf_addf(b, " for %s\n", df_human_time(real(work, "seconds"), z));
+	(void)df_buf_addf(b, " for %s\n", df_human_time(df_json_get_double(work, "seconds"), z));
 }
 
 static void add_costs(const struct df_json *costs, struct df_buf *b)
@@ -190,13 +184,14 @@ static void add_costs(const struct df_json *costs, struct df_buf *b)
 	uint64_t n_call = df_json_get_u64(costs, "calls", 0);
 	if (!costs)
 		return;
-	double budget = real(costs, "usd_budget"), projected = real(costs, "usd_projected");
+	double budget = df_json_get_double(costs, "usd_budget"), projected = df_json_get_double(costs, "usd_projected");
 	(void)df_buf_addf(b, "costs    %s for %s", df_human_number_of(n_call, "call", calls),
-			  df_human_usd(real(costs, "usd_spent"), z));
+			  df_human_usd(df_json_get_double(costs, "usd_spent"), z));
 	(void)df_buf_addz(b, df_human_unpriced(df_json_get_u64(costs, "unpriced_calls", 0), n_call, unpriced));
-	if (real(costs, "usd_maybe_paid") > 0)
-		(void)df_buf_addf(b, " (%s of it only maybe)", df_human_usd(real(costs, "usd_maybe_paid"), z));
-	(void)df_buf_addf(b, " and up to %s in flight", df_human_usd(real(costs, "usd_reserved"), z));
+	if (df_json_get_double(costs, "usd_maybe_paid") > 0)
+		(void)df_buf_addf(b, " (%s of it only maybe)",
+				  df_human_usd(df_json_get_double(costs, "usd_maybe_paid"), z));
+	(void)df_buf_addf(b, " and up to %s in flight", df_human_usd(df_json_get_double(costs, "usd_reserved"), z));
 	if (budget > 0)
 		(void)df_buf_addf(b, ", of %s", df_human_usd(budget, z));
 	if (projected > 0)
@@ -223,11 +218,11 @@ static void add_news(const struct df_view *v, struct df_buf *b)
 {
 	const struct df_json *news = v->news, *list = df_json_get(news, "processes");
 	char docs[32], rate[32], bytes[32], z[32];
-	double total = real(news, "bytes_total"), done = real(news, "bytes_done"),
-	       speed = real(news, "bytes_per_second");
-	(void)df_buf_addf(b, "now      %s documents in this life, %s/s, %s/s",
-			  count(df_json_get_u64(news, "documents", 0), docs),
-			  count((uint64_t)real(news, "documents_per_second"), rate), df_human_bytes(speed, bytes));
+	double total = df_json_get_double(news, "bytes_total"), done = df_json_get_double(news, "bytes_done"),
+	       speed = df_json_get_double(news, "bytes_per_second");
+	(void)df_buf_addf(
+		b, "now      %s documents in this life, %s/s, %s/s", count(df_json_get_u64(news, "documents", 0), docs),
+		count((uint64_t)df_json_get_double(news, "documents_per_second"), rate), df_human_bytes(speed, bytes));
 	if (total > 0 && done <= total)
 		(void)df_buf_addf(b, "; %.0f %%", done / total * 100);
 	if (total > done && speed > 0)
@@ -243,7 +238,8 @@ static void add_news(const struct df_view *v, struct df_buf *b)
 	list = df_json_get(news, "slowest");
 	for (const struct df_json *c = list ? list->child : NULL; c; c = c->next) {
 		(void)df_buf_addf(b, "%s%s for %s at byte %llu of '", c == list->child ? "slowest  " : "         ",
-				  df_human_time(real(c, "seconds"), z), df_human_bytes(real(c, "bytes"), bytes),
+				  df_human_time(df_json_get_double(c, "seconds"), z),
+				  df_human_bytes(df_json_get_double(c, "bytes"), bytes),
 				  (unsigned long long)df_json_get_u64(c, "offset", 0));
 		add_safe(b, df_json_get_str(c, "source"));
 		(void)df_buf_addz(b, "'\n");

@@ -47,12 +47,6 @@ static enum df_err get_inputs(const struct df_json *inputs, struct df_arena *are
 	return DF_OK;
 }
 
-static double get_real(const struct df_json *object, const char *key)
-{
-	const struct df_json *v = df_json_get(object, key);
-	return v && v->type == DF_JSON_NUMBER ? v->number : 0;
-}
-
 /* A run that is over projects nothing. */
 static struct df_costs get_costs(const struct df_json *o)
 {
@@ -61,10 +55,10 @@ static struct df_costs get_costs(const struct df_json *o)
 	uint64_t unpriced = df_json_get_u64(o, "unpriced_calls", 0);
 	return (struct df_costs){
 		.known = true,
-		.spent = get_real(o, "usd"),
-		.maybe = get_real(o, "usd_maybe_paid"),
-		.reserved = get_real(o, "usd_reserved"),
-		.budget = get_real(o, "usd_budget"),
+		.spent = df_json_get_double(o, "usd"),
+		.maybe = df_json_get_double(o, "usd_maybe_paid"),
+		.reserved = df_json_get_double(o, "usd_reserved"),
+		.budget = df_json_get_double(o, "usd_budget"),
 		.projected = NAN,
 		.calls = df_json_get_u64(o, "paid_calls", 0) + unpriced,
 		.unpriced = unpriced,
@@ -85,14 +79,14 @@ static enum df_err parse(struct df_str text, struct df_arena *arena, struct df_r
 	if (version != DF_RUN_JSON_VERSION)
 		return df_fail(fail, DF_ERR_VERSION, "'%s' has format version %llu; this docflume reads version %d",
 			       DF_RUN_JSON_NAME, (unsigned long long)version, DF_RUN_JSON_VERSION);
-	const struct df_json *grid = df_json_get(root, "grid"), *elapsed = df_json_get(root, "elapsed_seconds");
+	const struct df_json *grid = df_json_get(root, "grid");
 	struct df_run_summary s = {.version = df_json_get_str(root, "docflume"),
 				   .run_id = get_hex(root, "run_id"),
 				   .fingerprint = get_hex(grid, "fingerprint"),
 				   .state = df_json_get_str(root, "state"),
 				   .error = df_json_get_str(root, "error"),
 				   .started_wall_ns = df_json_get_u64(root, "started_ns", 0),
-				   .elapsed_seconds = elapsed && elapsed->type == DF_JSON_NUMBER ? elapsed->number : 0,
+				   .elapsed_seconds = df_json_get_double(root, "elapsed_seconds"),
 				   .epoch = (uint32_t)df_json_get_u64(root, "epochs", 0),
 				   .pipeline = df_json_get_str(root, "pipeline"),
 				   .pipeline_fixed = df_json_get_str(root, "pipeline_fixed"),

@@ -29,9 +29,9 @@ struct df_rundir {
  * that is free, once its lock was got. */
 enum df_err df_rundir_open(const char *path, bool force_restart, struct df_rundir *ret_dir,
 			   struct df_fail *fail) DF_MUST_CHECK;
-/* Gives the lock back. Accepts one that was closed before. */
 /* It was removed behind the run's back: what is written there now, nobody will ever find. */
 bool df_rundir_is_gone(const struct df_rundir *dir);
+/* Gives the lock back. Accepts one that was closed before. */
 void df_rundir_close(struct df_rundir *dir);
 
 #endif

@@ -91,13 +91,12 @@ static const char *money(const struct df_costs *c, char *z, size_t size)
 /* ", 1 call out, 519 wait (rate limit)": early in the line, since a narrow terminal shows no more */
 static const char *calls(const struct df_progress *p, char *z, size_t size)
 {
-	char out[32], waiting[32];
+	char out[48], waiting[32];
 	z[0] = '\0';
 	if (!p->calls_sent && !p->calls_waiting)
 		return z;
 	bool why = p->calls_waiting && p->calls_wait;
-	(void)snprintf(z, size, ", %s call%s out%s%s%s%s%s", df_human_count(p->calls_sent, out),
-		       p->calls_sent == 1 ? "" : "s", why ? ", " : "",
+	(void)snprintf(z, size, ", %s out%s%s%s%s%s", df_human_number_of(p->calls_sent, "call", out), why ? ", " : "",
 		       why ? df_human_count(p->calls_waiting, waiting) : "", why ? " wait (" : "",
 		       why ? p->calls_wait : "", why ? ")" : "");
 	return z;

@@ -108,14 +108,13 @@ static void tell_quota(const struct df_report *r)
 /* "of that, $0.0040 were perhaps never paid: 3 calls were sent, and no answer came" */
 static void tell_maybe(const struct df_costs *c)
 {
-	char n[32], usd[32], calls[64] = "";
+	char usd[32], calls[48] = "";
 	double maybe = c->maybe +
 		       c->reserved; /* what is still reserved at the end is of calls that nobody waits for any more */
 	if (!c->known || maybe <= 0)
 		return;
 	if (c->maybe_calls)
-		(void)snprintf(calls, sizeof(calls), "%s call%s", df_human_count(c->maybe_calls, n),
-			       c->maybe_calls == 1 ? "" : "s");
+		(void)df_human_number_of(c->maybe_calls, "call", calls);
 	df_info("of that, up to %s was perhaps never paid: %s sent without a whole answer", df_human_usd(maybe, usd),
 		calls[0] ? calls : "calls of workers that died,");
 }

@@ -230,7 +230,6 @@ static uint64_t read_hash(const struct df_json *j, const char *key)
 static enum df_err read_file(struct df_batch_state *s, const struct df_json *j)
 {
 	struct df_batch_file *f = NULL;
-	const struct df_json *usd = df_json_get(j, "worst_usd");
 	const struct df_json *unproved = df_json_get(j, "unproved");
 	struct df_str status = df_json_get_str(j, "status");
 	DF_TRY(df_batch_state_add(s, df_json_get_str(j, "model"), df_json_get_str(j, "endpoint"), &f));
@@ -243,7 +242,7 @@ static enum df_err read_file(struct df_batch_state *s, const struct df_json *j)
 	f->answers_hash = read_hash(j, "answers_hash");
 	f->errors_hash = read_hash(j, "errors_hash");
 	f->unproved = unproved && unproved->type == DF_JSON_BOOL && unproved->boolean;
-	f->worst_usd = usd && usd->type == DF_JSON_NUMBER ? usd->number : 0;
+	f->worst_usd = df_json_get_double(j, "worst_usd");
 	if (status.n >= sizeof(f->status) || df_json_get_u64(j, "no", UINT64_MAX) != f->no)
 		return DF_ERR_CORRUPT;
 	if (status.n)
@@ -261,7 +260,6 @@ static enum df_err read_file(struct df_batch_state *s, const struct df_json *j)
 static void read_counts(struct df_batch_state *s, const struct df_json *j)
 {
 	struct df_batch_counts *c = &s->counts;
-	const struct df_json *usd = df_json_get(j, "usd");
 	c->in = df_json_get_u64(j, "in", 0);
 	c->out = df_json_get_u64(j, "out", 0);
 	c->filtered = df_json_get_u64(j, "filtered", 0);
@@ -273,7 +271,7 @@ static void read_counts(struct df_batch_state *s, const struct df_json *j)
 	c->tokens_in = df_json_get_u64(j, "tokens_in", 0);
 	c->tokens_out = df_json_get_u64(j, "tokens_out", 0);
 	c->unpriced = df_json_get_u64(j, "unpriced_calls", 0);
-	c->usd = usd && usd->type == DF_JSON_NUMBER ? usd->number : 0;
+	c->usd = df_json_get_double(j, "usd");
 }
 
 static bool read_outputs(struct df_batch_state *s, const struct df_json *list)
@@ -309,8 +307,7 @@ static enum df_err read_root(struct df_batch_state *s, const struct df_json *roo
 	s->pipeline = df_str_dup(df_json_get_str(root, "pipeline"));
 	s->options = df_str_dup(df_json_get_str(root, "options"));
 	s->round = (uint32_t)df_json_get_u64(root, "round", 0);
-	const struct df_json *spent = df_json_get(root, "spent_usd");
-	s->spent_usd = spent && spent->type == DF_JSON_NUMBER ? spent->number : 0;
+	s->spent_usd = df_json_get_double(root, "spent_usd");
 	s->finished = df_str_is(df_json_get_str(root, "state"), "finished");
 	read_counts(s, df_json_get(root, "counts"));
 	if (!s->pipeline || !s->options)

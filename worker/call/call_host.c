@@ -150,6 +150,13 @@ static void give_up_route(struct df_route *r, const struct df_outcome *o, const 
 		df_route_over(r, DF_ERR_USAGE, DF_CALL_RETRY, message);
 }
 
+static void looks_elsewhere(struct df_route *r, void *self)
+{
+	(void)self;
+	r->rescan = true;
+	df_route_dirty(r); /* also where nobody stands in its queue: some may sleep in a back-off */
+}
+
 /* ------------------------------------------------------------------ a model that answers 429 alone */
 
 void df_route_refuses(struct df_route *r, uint64_t cool_down_ms)
@@ -158,8 +165,7 @@ void df_route_refuses(struct df_route *r, uint64_t cool_down_ms)
 	uint64_t now_ns = df_http_now(r->caller->http);
 	bool is_news = !r->refuses_until_ns;
 	r->refuses_until_ns = r->cool_until_ns = now_ns + cool_down_ms * DF_MS;
-	r->rescan = true; /* those that wait for it have fall-backs, too */
-	df_route_dirty(r);
+	looks_elsewhere(r, NULL);
 	if (!is_news)
 		return;
 	(void)snprintf(
@@ -172,13 +178,6 @@ void df_route_refuses(struct df_route *r, uint64_t cool_down_ms)
 }
 
 /* ------------------------------------------------------------------ breakers */
-
-static void looks_elsewhere(struct df_route *r, void *self)
-{
-	(void)self;
-	r->rescan = true;
-	df_route_dirty(r); /* also where nobody stands in its queue: some may sleep in a back-off */
-}
 
 static void host_failed(struct df_flight *f, enum df_call_class class, const char *why, uint64_t now_ns)
 {

@@ -333,14 +333,6 @@ static bool is_new(const struct df_buf *b, size_t first, const size_t *start, si
 	return true;
 }
 
-static const struct df_json *nth(const struct df_json *list, size_t i)
-{
-	const struct df_json *v = list ? list->child : NULL;
-	while (v && i--)
-		v = v->next;
-	return v;
-}
-
 static void add_items(struct maker *m, const struct view *v, uint64_t n, size_t *start, int depth)
 {
 	const struct df_json *prefix = get(v, "prefixItems"), *contained = get(v, "contains");
@@ -350,7 +342,7 @@ static void add_items(struct maker *m, const struct view *v, uint64_t n, size_t 
 	for (uint64_t i = 0; i < n && df_buf_err(m->b) == DF_OK; i++) {
 		(void)df_buf_addz(m->b, i ? "," : "");
 		struct view item = {.n = 0};
-		look_at(m, &item, i < n_prefix ? nth(prefix, i) : get(v, "items"), depth + 1);
+		look_at(m, &item, i < n_prefix ? df_json_nth(prefix, i) : get(v, "items"), depth + 1);
 		if (i >= n_prefix && i < n_prefix + contains)
 			look_at(m, &item, contained, depth + 1);
 		start[i] = m->b->n;
@@ -437,7 +429,7 @@ static void add_value(struct maker *m, const struct view *v, int depth)
 		return;
 	}
 	if (!fixed && some && some->type == DF_JSON_ARRAY && some->n)
-		fixed = nth(some, df_fake_next(m->random) % some->n);
+		fixed = df_json_nth(some, df_fake_next(m->random) % some->n);
 	struct df_str t = type_of(v, depth);
 	if (fixed)
 		(void)df_buf_add_str(m->b, fixed->raw);
